@@ -1,0 +1,36 @@
+# The chores of this repository. `make` alone lists them. Steps longer than a line or two live in scripts/.
+# Settings may be given as variables of make or of the environment: make up API_PORT=9090 MEDIA=/srv/video
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup up build test check fmt openapi
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
+	@echo
+	@echo "  make up MEDIA=DIR lets jobs name the files of a folder; API_HOST, API_PORT and FFPROBE_API_STATE_DIR work too."
+
+up: setup ## Build and run everything on this machine, until Ctrl-C
+	@exec scripts/up.sh
+
+test: setup ## Run the whole test suite; CI runs exactly this
+	cargo build --workspace --bins
+	cargo test --workspace --no-fail-fast
+
+check: setup ## Before you push: format, lints, docs, dependencies, shell scripts, then the tests
+	@exec scripts/check.sh
+
+build: setup ## Build the release binaries: ffprobe-api, ffprobe-worker, probectl
+	cargo build --release --bins
+
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+openapi: ## Write openapi.json again, from the code
+	cargo run --quiet --bin ffprobe-api -- openapi > openapi.json.new
+	mv openapi.json.new openapi.json
+
+setup: ## Install what is missing: ffmpeg, PostgreSQL and Redis binaries (up and test do this first)
+	@exec scripts/setup.sh

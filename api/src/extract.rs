@@ -1,0 +1,92 @@
+//! Extractors whose rejections are problem documents. The stock ones answer in plain text.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use shared::{Code, Error};
+
+use crate::problem::Problem;
+
+/// A JSON body with content type `application/json` (or `…+json`).
+pub struct Json<T>(pub T);
+
+/// A JSON body whatever the content type says: `curl -d` sends a form type, and the short calls take it.
+pub struct AnyTypeJson<T>(pub T);
+
+/// The query string.
+pub struct Query<T>(pub T);
+
+/// A single path parameter that is an id of `NOUN`; one that does not parse names nothing, so it is 404.
+pub struct Id<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+            let detail = format!("The body must be JSON, but its content type is '{essence}'. Send the header Content-Type: application/json.");
+            return Err(Error::new(Code::UnsupportedMediaType, detail).into());
+        }
+        let AnyTypeJson(value) = AnyTypeJson::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, state).await.map_err(unread)?;
+        serde_json::from_slice(&body).map(Self).map_err(|e| {
+            let detail = if body.is_empty() { "The body is empty. Send a JSON object.".to_owned() } else { format!("The body is not the JSON this route takes: {e}.") };
+            Error::new(Code::InvalidJson, detail).into()
+        })
+    }
+}
+
+fn unread(rejection: BytesRejection) -> Problem {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Error::new(Code::TooLarge, "The body is larger than this route takes. Send less, or use an upload for media.").into()
+        }
+        other => Error::new(Code::IncompleteBody, format!("The body could not be read: {}.", other.body_text())).into(),
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|q| Self(q.0)).map_err(|e| Error::new(Code::BadRequest, format!("{}.", e.body_text())).into())
+    }
+}
+
+impl<T: std::str::FromStr + Noun, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        let id = text.ok().and_then(|t| t.0.parse().ok());
+        id.map(Self).ok_or_else(|| Error::not_found(T::NOUN).into())
+    }
+}
+
+/// What an id names, for messages.
+pub trait Noun {
+    /// In lower case.
+    const NOUN: &'static str;
+}
+
+impl Noun for shared::id::JobId {
+    const NOUN: &'static str = "job";
+}
+
+impl Noun for shared::id::UploadId {
+    const NOUN: &'static str = "upload";
+}

@@ -1,0 +1,103 @@
+//! What surrounds every route: request id, one log line, counters, a time limit, panics and unknown routes as problem
+//! documents, and the headers every answer carries.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::Router;
+use shared::{Code, Error};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::metrics::{Handled, Route};
+use crate::problem::Problem;
+use crate::{App, request_id};
+
+/// The one route whose body may take hours; it watches its own pace.
+const UPLOADS: &str = "/api/v1/uploads";
+
+/// Puts every layer around the routes, the outermost last.
+pub fn wrap(router: Router, app: Arc<App>) -> Router {
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
+        .layer(from_fn_with_state(Arc::clone(&app), time_limit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app, observe))
+}
+
+async fn unknown_route(uri: Uri) -> Problem {
+    Error::new(Code::NotFound, format!("There is nothing at {}. The routes are listed in openapi.json.", uri.path())).into()
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    Error::new(Code::MethodNotAllowed, format!("{} does not take {method}. The Allow header lists what it takes.", uri.path())).into()
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem(Error::internal(format!("a handler panicked: {}", text.unwrap_or("no message")))).into_response()
+}
+
+async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_upload = request.method() == Method::POST && request.uri().path() == UPLOADS;
+    if is_upload {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(app.limits.request, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem(Error::new(Code::RequestTimeout, "The request took too long. Send the body without pauses, or try again.")).into_response(),
+    }
+}
+
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = request_id::choose(request.headers());
+    let method = request.method().to_string();
+    // a pattern, not the URL: bounded as a label, and no secret stands in it
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = %id, tenant = tracing::field::Empty);
+    let begun = Instant::now();
+    let _in_flight = InFlight::enter(&app);
+    let mut response = request_id::scope(id.clone(), next.run(request)).instrument(span.clone()).await;
+    let (status, elapsed) = (response.status().as_u16(), begun.elapsed());
+    app.metrics.duration.0.get_or_create(&Route { route: route.clone() }).observe(elapsed.as_secs_f64());
+    span.in_scope(|| {
+        // probes and scrapes would drown everything else
+        if route.starts_with("/health") && status < 400 {
+            tracing::debug!(method, route, status, duration_ms = elapsed.as_millis(), "handled");
+        } else {
+            tracing::info!(method, route, status, duration_ms = elapsed.as_millis(), "handled");
+        }
+    });
+    app.metrics.requests.get_or_create(&Handled { method, route, status }).inc();
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(request_id::HEADER, value);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Counts a request while it is handled, however it ends: a client that goes away drops the future.
+struct InFlight<'a>(&'a App);
+
+impl<'a> InFlight<'a> {
+    fn enter(app: &'a App) -> Self {
+        app.metrics.in_flight.inc();
+        Self(app)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
+    }
+}

@@ -1,0 +1,112 @@
+//! The HTTP front: translates requests, checks rights, and leaves every decision about a job to `shared::lifecycle`.
+//! It never runs ffprobe and never opens media.
+
+pub mod auth;
+pub mod cursor;
+pub mod extract;
+pub mod layers;
+pub mod metrics;
+pub mod openapi;
+pub mod problem;
+pub mod request_id;
+pub mod routes;
+pub mod settings;
+pub mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use shared::access::Pepper;
+use shared::job::source::MediaRoot;
+use shared::queue::Queue;
+use shared::storage::Storage;
+use shared::store::Pool;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+use crate::settings::Limits;
+use crate::waiting::Waiters;
+
+/// Bells a slow task may fall behind before it looks at the database instead.
+const BELLS: usize = 1_024;
+
+/// Everything a handler may need.
+pub struct App {
+    /// PostgreSQL.
+    pub db: Pool,
+    /// Redis.
+    pub queue: Queue,
+    /// The upload volume.
+    pub storage: Storage,
+    /// All configured media roots; a tenant sees those granted to it.
+    pub roots: Vec<MediaRoot>,
+    /// For checking keys.
+    pub pepper: Pepper,
+    /// What clients reach us by, without a trailing slash; empty for relative links.
+    pub base_url: String,
+    /// Bounds.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Requests that wait for a job.
+    pub waiters: Waiters,
+    /// Work that outlives its request; finished before the process ends.
+    pub background: TaskTracker,
+    /// Canceled when the process is about to stop.
+    pub draining: CancellationToken,
+}
+
+/// The whole service as a router.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, _) = openapi::documented();
+    layers::wrap(router.with_state(Arc::clone(&app)), app)
+}
+
+/// Serves until `app.draining` is canceled, then finishes open requests for at most `grace`.
+pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> anyhow::Result<()> {
+    let (bells, ears) = broadcast::channel(BELLS);
+    tokio::spawn(shared::queue::listen(app.queue.clone(), bells));
+    tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.waiters.run(app.db.clone(), ears).await }
+    });
+    let draining = app.draining.clone();
+    let server = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(draining.clone().cancelled_owned());
+    let hard_stop = async {
+        draining.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended?,
+        () = hard_stop => tracing::warn!(grace_seconds = grace.as_secs(), "some requests did not end in time; they are cut off"),
+    }
+    app.background.close();
+    // what is left are tickets on their way to Redis, each bounded by its own second
+    if tokio::time::timeout(Duration::from_secs(2), app.background.wait()).await.is_err() {
+        tracing::warn!("some tickets were not sent; the relay sends them");
+    }
+    Ok(())
+}
+
+impl App {
+    /// Tells a worker of an accepted job, after the client was answered. On a busy queue, or without Redis, nothing is
+    /// sent and the relay does it in its order.
+    pub fn dispatch(self: &Arc<Self>, job: shared::id::JobId) {
+        let app = Arc::clone(self);
+        self.background.spawn(async move {
+            match app.queue.send(job, app.limits.fast_path_window).await {
+                Ok(shared::queue::Sent::Sent) => {
+                    if let Err(error) = shared::store::job::dispatch::mark_sent(&app.db, job).await {
+                        tracing::debug!(%error, job.id = %job, "the ticket may be sent twice, which is harmless");
+                    }
+                }
+                Ok(shared::queue::Sent::WindowFull) => {}
+                Err(error) => tracing::debug!(%error, job.id = %job, "ticket not sent; the relay or a free worker takes over"),
+            }
+        });
+    }
+}

@@ -1,0 +1,128 @@
+//! `ffprobe-api`: reads the settings, checks them all, and serves until SIGTERM or Ctrl-C.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use api::App;
+use api::metrics::Metrics;
+use api::settings::{Cli, Command, Limits, ServeArgs};
+use clap::Parser;
+use shared::bootstrap::{Bootstrap, first_admin};
+use shared::queue::Queue;
+use shared::storage::Storage;
+use shared::{store, telemetry};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Some(Command::Openapi) => print_openapi(),
+        Some(Command::Healthcheck) => run(healthcheck(cli.serve)),
+        None => run(serve(cli.serve)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // before logging is set up, and for people: one line on standard error
+            #[expect(clippy::print_stderr, reason = "the reason for not starting belongs on the terminal")]
+            {
+                eprintln!("ffprobe-api: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?.block_on(work)
+}
+
+fn print_openapi() -> anyhow::Result<()> {
+    use std::io::Write;
+    std::io::stdout().write_all(api::openapi::document()?.as_bytes())?;
+    Ok(())
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    telemetry::init_logs(&args.telemetry)?;
+    // every setting is checked before anything is touched
+    let (options, redis) = (args.database.options()?, args.redis.client()?);
+    let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
+    let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
+
+    let db = store::connect(options, args.database.database_max_connections);
+    store::wait_for_schema(&db).await?;
+    if let Some(key) = first_key
+        && first_admin(&db, &pepper, &key).await? == Bootstrap::Done
+    {
+        tracing::info!(key = key.public_id(), "the first admin key is in force");
+    }
+    let installation = store::installation::find(&db).await?;
+    storage.mark(installation).await.with_context(|| format!("STORAGE_URL: {} cannot be used", storage.dir().display()))?;
+
+    let metrics = Metrics::default();
+    let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
+    metrics.register(&mut registry);
+    if let Some(listener) = telemetry::bind_metrics(&args.telemetry).await? {
+        tracing::info!(addr = %listener.local_addr()?, "metrics");
+        tokio::spawn(telemetry::serve_metrics(listener, registry));
+    }
+    let draining = CancellationToken::new();
+    let app = Arc::new(App {
+        db,
+        queue: Queue::new(redis, installation)?,
+        storage,
+        roots,
+        pepper,
+        base_url,
+        limits: Limits::new(&args),
+        metrics,
+        waiters: Default::default(),
+        background: Default::default(),
+        draining: draining.clone(),
+    });
+    let addr = SocketAddr::new(args.api_host, args.api_port);
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}. Fix: free the port, or choose another with API_PORT"))?;
+    tracing::info!(addr = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    tokio::spawn(drain_on_signal(draining));
+    api::serve(app, listener, args.shutdown_grace).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn drain_on_signal(draining: CancellationToken) -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping: no new requests, open ones are finished");
+    draining.cancel();
+    Ok(())
+}
+
+/// Asks the server with the same settings whether it is ready; for container health checks, so that images need no curl.
+async fn healthcheck(args: ServeArgs) -> anyhow::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let host = if args.api_host.is_unspecified() { "127.0.0.1".to_owned() } else { args.api_host.to_string() };
+    let ask = async {
+        let mut stream = TcpStream::connect((host.as_str(), args.api_port)).await?;
+        stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await.context("no answer within 5 s")??;
+    match answer.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        other => bail!("not ready: HTTP {}", other.unwrap_or("without a status")),
+    }
+}

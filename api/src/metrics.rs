@@ -1,0 +1,74 @@
+//! What the API counts. Labels are bounded: routes by their pattern, never by their URL.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// A handled request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Handled {
+    /// GET, POST, …
+    pub method: String,
+    /// The route's pattern, or `none`.
+    pub route: String,
+    /// The status.
+    pub status: u16,
+}
+
+/// A route, for durations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Route {
+    /// The route's pattern, or `none`.
+    pub route: String,
+}
+
+/// An accepted job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Submitted {
+    /// Its profile.
+    pub profile: &'static str,
+}
+
+/// The counters of one API process.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    /// Requests by route and status.
+    pub requests: Family<Handled, Counter>,
+    /// Seconds from the request's head to the answer's head.
+    pub duration: Arc<Durations>,
+    /// Requests being handled.
+    pub in_flight: Gauge,
+    /// Accepted jobs.
+    pub submitted: Family<Submitted, Counter>,
+    /// Bytes of uploads taken.
+    pub upload_bytes: Counter,
+    /// Completed uploads.
+    pub uploads: Counter,
+}
+
+/// Request durations by route.
+pub struct Durations(pub Family<Route, Histogram, fn() -> Histogram>);
+
+impl Default for Durations {
+    fn default() -> Self {
+        // 1 ms to 33 s in steps of two
+        Self(Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 16))))
+    }
+}
+
+impl Metrics {
+    /// Names the counters in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Requests handled", self.requests.clone());
+        registry.register_with_unit("http_request_duration", "From a request's head to its answer's head", Unit::Seconds, self.duration.0.clone());
+        registry.register("http_requests_in_flight", "Requests being handled", self.in_flight.clone());
+        registry.register("jobs_submitted", "Jobs accepted", self.submitted.clone());
+        registry.register_with_unit("upload", "Bytes of uploads taken", Unit::Bytes, self.upload_bytes.clone());
+        registry.register("uploads_completed", "Uploads completed", self.uploads.clone());
+    }
+}

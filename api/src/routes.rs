@@ -1,0 +1,29 @@
+//! The list of routes: the table of contents of the product. A handler translates, checks the right, and calls
+//! `lifecycle` or `store`; it decides nothing about a job.
+
+pub mod health;
+pub mod jobs;
+pub mod probe;
+pub mod uploads;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+
+/// Every route. Nothing is reachable that is not named here.
+pub fn all() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show_result))
+        .routes(routes!(probe::probe_file, probe::list_file_probes))
+        .routes(routes!(uploads::create))
+        .routes(routes!(uploads::show))
+        .routes(routes!(health::probe_health))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}

@@ -1,0 +1,192 @@
+//! `/api/v1/jobs`: submit, show (and wait), list, result.
+
+pub mod request;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::{HeaderName, LINK, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use shared::access::Principal;
+use shared::id::JobId;
+use shared::job::{Job, JobState};
+use shared::store::job::{After, Filter};
+use shared::{Code, Error, lifecycle, store};
+use tokio::time::{Instant, timeout_at};
+
+use crate::auth::{Submitter, Viewer};
+use crate::extract::{Id, Json, Query};
+use crate::metrics::Submitted;
+use crate::openapi::{ReadProblems, WriteProblems};
+use crate::problem::Result;
+use crate::{App, cursor};
+use request::{CreateJob, ListQuery, ShowQuery};
+use view::{JobPage, JobView, ResultView};
+
+/// How long a client should wait before it asks again for a job that has not ended, in seconds.
+const ASK_AGAIN: &str = "1";
+
+/// Submit a job
+///
+/// Accepts the job and returns at once. Follow `Location`, with `?wait=` to be told of the end.
+#[utoipa::path(
+    post, path = "/api/v1/jobs", tag = "jobs", operation_id = "create_job",
+    request_body = CreateJob,
+    responses(
+        (status = 202, description = "The job was accepted.", body = JobView, headers(("Location" = String, description = "The job."))),
+        (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The `external_id` is taken, or the upload is not complete.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        WriteProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn create(State(app): State<Arc<App>>, Submitter(who): Submitter, Json(body): Json<CreateJob>) -> Result<Response> {
+    let job = submit(&app, &who, body).await?;
+    Ok(accepted(&app, JobView::new(job, None)))
+}
+
+/// Stores the job and tells a worker.
+pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob) -> Result<Job> {
+    let new = body.check(who, &app.roots, &app.limits)?;
+    let job = lifecycle::submit(&app.db, &new).await?;
+    app.metrics.submitted.get_or_create(&Submitted { profile: job.profile.as_str() }).inc();
+    tracing::info!(job.id = %job.id, profile = job.profile.as_str(), "job accepted");
+    app.dispatch(job.id);
+    Ok(job)
+}
+
+/// 202 with the job and where to ask for it.
+pub fn accepted(app: &App, view: JobView) -> Response {
+    let location = format!("{}/api/v1/jobs/{}", app.base_url, view.id);
+    let headers = AppendHeaders([(LOCATION, location), (RETRY_AFTER, ASK_AGAIN.to_owned())]);
+    (StatusCode::ACCEPTED, headers, axum::Json(view)).into_response()
+}
+
+/// Show a job
+///
+/// With `wait`, the answer comes when the job has ended or the seconds are over, whichever is first.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
+    params(("id" = JobId, Path, description = "The job."), ShowQuery),
+    responses(
+        (status = 200, description = "The job.", body = JobView),
+        (status = 404, description = "There is no such job.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        ReadProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn show(State(app): State<Arc<App>>, Viewer(who): Viewer, Id(id): Id<JobId>, Query(query): Query<ShowQuery>) -> Result<Response> {
+    let wait = query.wait(app.limits.wait_seconds)?;
+    let include = query.include()?;
+    let job = wait_for(&app, &who, id, wait).await?;
+    let ended = job.state.is_terminal();
+    let result = match job.state {
+        JobState::Succeeded if include.result => store::result::list(&app.db, who.tenant, &[id]).await?.pop(),
+        _ => None,
+    };
+    let view = axum::Json(JobView::new(job, result));
+    Ok(if ended { view.into_response() } else { (AppendHeaders([ask_again()]), view).into_response() })
+}
+
+/// The job once it has ended, or as it stands after `wait`. Holds no database connection meanwhile.
+pub async fn wait_for(app: &App, who: &Principal, id: JobId, wait: Duration) -> Result<Job> {
+    let deadline = Instant::now() + wait;
+    let waiter = app.waiters.join(id);
+    loop {
+        // ask to be told before looking, or an end between the two would be missed
+        let sign = waiter.sign();
+        let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
+        if job.state.is_terminal() || Instant::now() >= deadline || app.draining.is_cancelled() {
+            return Ok(job);
+        }
+        tokio::select! {
+            _ = timeout_at(deadline, sign) => {}
+            () = app.draining.cancelled() => {}
+        }
+    }
+}
+
+/// List jobs
+///
+/// Newest first. Follow `next_cursor` (or the `Link` header) for older ones; it is null on the last page.
+#[utoipa::path(
+    get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of jobs.", body = JobPage, headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last."))),
+        ReadProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn list(State(app): State<Arc<App>>, Viewer(who): Viewer, uri: axum::http::Uri, Query(query): Query<ListQuery>) -> Result<Response> {
+    let filter = query.filter()?;
+    let page = page_of(&app, &who, &filter, &query).await?;
+    let next = page.next_cursor.as_deref().and_then(|c| next_link(&app, &uri, c));
+    Ok((AppendHeaders(next), axum::Json(page)).into_response())
+}
+
+/// One page of the tenant's jobs.
+pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQuery) -> Result<JobPage> {
+    let include = query.include()?;
+    let limit = query.limit(if include.result { app.limits.page_with_results } else { app.limits.page })?;
+    let after = query.cursor.as_deref().map(|c| cursor::decode(c, filter)).transpose()?;
+    // one more than asked for tells whether there is a next page
+    let mut jobs = store::job::list(&app.db, who.tenant, filter, after, limit + 1).await?;
+    let has_more = jobs.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    jobs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let last = jobs.last().map(|j| After { created_at: j.created_at, id: j.id });
+    let next_cursor = last.filter(|_| has_more).map(|after| cursor::encode(after, filter));
+    let mut results = if include.result {
+        let ids: Vec<JobId> = jobs.iter().filter(|j| j.state == JobState::Succeeded).map(|j| j.id).collect();
+        store::result::list(&app.db, who.tenant, &ids).await?.into_iter().map(|r| (r.job_id, r)).collect()
+    } else {
+        std::collections::HashMap::new()
+    };
+    let data = jobs.into_iter().map(|job| { let result = results.remove(&job.id); JobView::new(job, result) }).collect();
+    Ok(JobPage { data, has_more, next_cursor })
+}
+
+/// The next page's address (RFC 8288): this one's, with another cursor.
+fn next_link(app: &App, uri: &axum::http::Uri, cursor: &str) -> Option<(HeaderName, HeaderValue)> {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with("cursor="));
+    let query: Vec<&str> = kept.collect();
+    let query = query.join("&");
+    let glue = if query.is_empty() { "" } else { "&" };
+    let link = format!("<{}{}?{query}{glue}cursor={cursor}>; rel=\"next\"", app.base_url, uri.path());
+    HeaderValue::from_str(&link).ok().map(|value| (LINK, value))
+}
+
+/// Show a job's result
+///
+/// The normalised `media`, ffprobe's own JSON, and how they came about.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/result", tag = "jobs", operation_id = "show_job_result",
+    params(("id" = JobId, Path, description = "The job.")),
+    responses(
+        (status = 200, description = "The result.", body = ResultView),
+        (status = 404, description = "There is no such job.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not ended (`result_not_ready`), or it ended without a result (`no_result`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        ReadProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn show_result(State(app): State<Arc<App>>, Viewer(who): Viewer, Id(id): Id<JobId>) -> Result<axum::Json<ResultView>> {
+    let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
+    if let Some(result) = store::result::list(&app.db, who.tenant, &[id]).await?.pop() {
+        return Ok(axum::Json(result.into()));
+    }
+    Err(if job.state.is_terminal() {
+        let why = job.failure.map_or_else(String::new, |f| format!(" ({}: {})", f.code.as_str(), f.message));
+        Error::new(Code::NoResult, format!("The job ended as {}{why}, so it has no result. GET the job for its failure.", job.state.as_str()))
+    } else {
+        Error::new(Code::ResultNotReady, format!("The job is {}. Wait for its end with GET /api/v1/jobs/{id}?wait=30, then ask again.", job.state.as_str()))
+    }
+    .into())
+}
+
+fn ask_again() -> (HeaderName, HeaderValue) {
+    (RETRY_AFTER, HeaderValue::from_static(ASK_AGAIN))
+}

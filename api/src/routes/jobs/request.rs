@@ -1,0 +1,208 @@
+//! What clients send to `/api/v1/jobs`, and the checks it must pass.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use shared::access::Principal;
+use shared::job::source::{self, MediaRoot};
+use shared::job::{JobState, NewJob, Priority, Profile, Source};
+use shared::store::job::{Filter, SourceKind};
+use shared::{Code, Error};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::settings::Limits;
+
+/// Jobs on a page when the client does not say.
+const DEFAULT_PAGE: i64 = 50;
+
+/// A job to be accepted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"source": {"type": "path", "path": "/test/sample.mp4"}, "profile": "standard"}))]
+pub struct CreateJob {
+    /// Where the bytes are.
+    pub source: Source,
+    /// How deep to look.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Which job goes first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Your own name for the job, unique in your tenant.
+    #[schema(min_length = 1, max_length = 200)]
+    pub external_id: Option<String>,
+    /// Your own JSON object, given back unchanged; at most 16 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+}
+
+impl CreateJob {
+    /// The job ready to be stored, if everything in it is as it must be.
+    pub fn check(self, who: &Principal, roots: &[MediaRoot], limits: &Limits) -> Result<NewJob, Error> {
+        if let Some(id) = &self.external_id {
+            check_external_id(id, limits.external_id_chars)?;
+        }
+        check_metadata(&self.metadata, limits.metadata_bytes)?;
+        let located = match &self.source {
+            Source::Upload { .. } => None,
+            Source::Path { path } => Some(source::locate(path, &source::granted(roots, &who.media_roots))?),
+        };
+        Ok(NewJob {
+            tenant: who.tenant,
+            source: self.source,
+            located,
+            profile: self.profile,
+            priority: self.priority,
+            external_id: self.external_id,
+            metadata: self.metadata,
+            max_attempts: limits.max_attempts,
+        })
+    }
+}
+
+fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
+    let length = id.chars().count();
+    if length == 0 || length > max_chars || id.chars().any(char::is_control) {
+        let detail = format!("An external_id has 1 to {max_chars} characters and no control characters.");
+        return Err(Error::new(Code::InvalidValue, detail).at("/external_id"));
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
+    let text = serde_json::to_string(metadata).map_err(Error::internal)?;
+    if text.len() > max_bytes {
+        let detail = format!("The metadata has {} bytes as compact JSON; at most {max_bytes} are kept.", text.len());
+        return Err(Error::new(Code::InvalidValue, detail).at("/metadata"));
+    }
+    // a JSON text writes NUL only in this way; PostgreSQL's jsonb cannot hold one
+    if text.contains("\\u0000") && metadata.iter().any(|(k, v)| k.contains('\0') || holds_nul(v)) {
+        return Err(Error::new(Code::InvalidValue, "The metadata contains a NUL character, which cannot be stored. Remove it.").at("/metadata"));
+    }
+    Ok(())
+}
+
+/// Recursion is bounded: serde_json reads at most 128 levels.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(s) => s.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(k, v)| k.contains('\0') || holds_nul(v)),
+        _ => false,
+    }
+}
+
+/// What else to show of a job.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Include {
+    /// Its result.
+    pub result: bool,
+}
+
+fn include(text: Option<&str>) -> Result<Include, Error> {
+    match text {
+        None | Some("") => Ok(Include::default()),
+        Some("result") => Ok(Include { result: true }),
+        Some(other) => Err(Error::new(Code::BadRequest, format!("include={other} is not known; the only value is 'result'."))),
+    }
+}
+
+/// Query of a single job.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ShowQuery {
+    /// Answer when the job has ended, or after this many seconds.
+    #[param(minimum = 0, maximum = 30)]
+    wait: Option<u64>,
+    /// `result` puts the result inside the job.
+    #[param(inline, example = "result")]
+    include: Option<String>,
+}
+
+impl ShowQuery {
+    /// How long to wait.
+    pub fn wait(&self, max_seconds: u64) -> Result<Duration, Error> {
+        let seconds = self.wait.unwrap_or(0);
+        if seconds > max_seconds {
+            return Err(Error::new(Code::BadRequest, format!("wait={seconds} is too long; ask for at most {max_seconds} seconds and repeat.")));
+        }
+        Ok(Duration::from_secs(seconds))
+    }
+
+    /// What else to show.
+    pub fn include(&self) -> Result<Include, Error> {
+        include(self.include.as_deref())
+    }
+}
+
+/// Query of a list of jobs. All filters must hold.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only these states, joined by commas.
+    #[param(example = "queued,running")]
+    state: Option<String>,
+    /// Only this profile.
+    profile: Option<Profile>,
+    /// Only the job with this external id.
+    external_id: Option<String>,
+    /// Only jobs created at this instant (RFC 3339) or later.
+    created_from: Option<DateTime<Utc>>,
+    /// Only jobs created before this instant (RFC 3339).
+    created_before: Option<DateTime<Utc>>,
+    /// Jobs on a page; at most 20 with `include=result`.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// `result` puts each result inside its job.
+    #[param(example = "result")]
+    include: Option<String>,
+}
+
+impl ListQuery {
+    /// The filters.
+    pub fn filter(&self) -> Result<Filter, Error> {
+        let words = self.state.as_deref().unwrap_or_default().split(',').filter(|w| !w.is_empty());
+        let states = words.map(|w| state(w)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Filter {
+            states,
+            profile: self.profile,
+            external_id: self.external_id.clone(),
+            created_from: self.created_from,
+            created_before: self.created_before,
+            source: None,
+        })
+    }
+
+    /// The filters, and only jobs whose source is a path.
+    pub fn filter_paths(&self) -> Result<Filter, Error> {
+        Ok(Filter { source: Some(SourceKind::Path), ..self.filter()? })
+    }
+
+    /// How many jobs to show.
+    pub fn limit(&self, max: i64) -> Result<i64, Error> {
+        match self.limit {
+            None => Ok(DEFAULT_PAGE.min(max)),
+            Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+            Some(limit) => Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}."))),
+        }
+    }
+
+    /// What else to show.
+    pub fn include(&self) -> Result<Include, Error> {
+        include(self.include.as_deref())
+    }
+}
+
+fn state(word: &str) -> Result<JobState, Error> {
+    JobState::ALL.into_iter().find(|s| s.as_str() == word).ok_or_else(|| {
+        let known = JobState::ALL.map(JobState::as_str).join(", ");
+        Error::new(Code::BadRequest, format!("state={word} is not known; the states are {known}."))
+    })
+}

@@ -1,0 +1,119 @@
+//! What clients see of a job and its result.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use shared::id::JobId;
+use shared::job::{Failure, Job, JobState, Priority, Profile, Progress, Source};
+use shared::media::Media;
+use shared::store::result::StoredResult;
+use utoipa::ToSchema;
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobView {
+    /// The job.
+    pub id: JobId,
+    /// Where it stands.
+    pub state: JobState,
+    /// How deep it looks.
+    pub profile: Profile,
+    /// Where the bytes are.
+    pub source: Source,
+    /// Which job goes first.
+    pub priority: Priority,
+    /// How often it was started.
+    pub attempt: i16,
+    /// How often it may be started.
+    pub max_attempts: i16,
+    /// Your own name for it.
+    pub external_id: Option<String>,
+    /// Your own JSON object.
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When its latest attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Why its latest attempt failed.
+    pub failure: Option<Failure>,
+    /// How far the running attempt is.
+    pub progress: Option<Progress>,
+    /// The result, if it was asked for and is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultView>,
+}
+
+impl JobView {
+    /// The job as clients see it, with its result inside if given.
+    pub fn new(job: Job, result: Option<StoredResult>) -> Self {
+        Self {
+            id: job.id,
+            state: job.state,
+            profile: job.profile,
+            source: job.source,
+            priority: job.priority,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            external_id: job.external_id,
+            metadata: job.metadata,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            failure: job.failure,
+            progress: job.progress,
+            result: result.map(ResultView::from),
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobPage {
+    /// The jobs, newest first.
+    pub data: Vec<JobView>,
+    /// Whether there are older ones.
+    pub has_more: bool,
+    /// For the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// What was found in the media.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResultView {
+    /// The job.
+    pub job_id: JobId,
+    /// The normalised description.
+    #[schema(value_type = Media)]
+    pub media: Value,
+    /// ffprobe's own JSON, verbatim except for `format.filename`, which is your name for the file.
+    #[schema(value_type = Object)]
+    pub ffprobe: Box<RawValue>,
+    /// How it came about: versions, arguments, cost.
+    #[schema(value_type = Object)]
+    pub provenance: Value,
+    /// What ffprobe complained of.
+    pub warnings: Vec<String>,
+    /// Whether a limit bit, so that something may be missing.
+    pub degraded: bool,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<StoredResult> for ResultView {
+    fn from(stored: StoredResult) -> Self {
+        Self {
+            job_id: stored.job_id,
+            media: stored.media.0,
+            // the text was checked to be JSON before it was stored
+            ffprobe: RawValue::from_string(stored.ffprobe).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            provenance: stored.provenance.0,
+            warnings: stored.warnings,
+            degraded: stored.degraded,
+            created_at: stored.created_at,
+        }
+    }
+}

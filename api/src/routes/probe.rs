@@ -1,0 +1,90 @@
+//! `/api/v1/probe/file`: submit and wait in one call, as the production checklist writes it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use shared::job::{JobState, Priority, Profile, Source};
+use shared::store;
+use utoipa::ToSchema;
+
+use super::jobs::request::{CreateJob, ListQuery};
+use super::jobs::view::{JobPage, JobView};
+use super::jobs::{accepted, page_of, submit, wait_for};
+use crate::App;
+use crate::auth::{Submitter, Viewer};
+use crate::extract::{AnyTypeJson, Query};
+use crate::openapi::{ReadProblems, WriteProblems};
+use crate::problem::Result;
+
+/// A file to be probed now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"file_path": "/test/sample.mp4"}))]
+pub struct ProbeFile {
+    /// Absolute inside a media root, or looked up in each granted root in order (a leading slash is ignored).
+    #[schema(max_length = 4095)]
+    pub file_path: String,
+    /// How deep to look.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Which job goes first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Your own name for the job, unique in your tenant.
+    pub external_id: Option<String>,
+    /// Your own JSON object, given back unchanged; at most 16 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+}
+
+/// Probe a file and wait
+///
+/// Submits a job and waits up to 25 seconds for it. A job that failed is an answer like any other: look at `state`.
+#[utoipa::path(
+    post, path = "/api/v1/probe/file", tag = "probe", operation_id = "probe_file",
+    request_body(content = ProbeFile, description = "JSON, whatever the content type says: `curl -d` works as it is."),
+    responses(
+        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
+        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
+        (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        WriteProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn probe_file(State(app): State<Arc<App>>, Submitter(who): Submitter, AnyTypeJson(body): AnyTypeJson<ProbeFile>) -> Result<Response> {
+    let request = CreateJob {
+        source: Source::Path { path: body.file_path },
+        profile: body.profile,
+        priority: body.priority,
+        external_id: body.external_id,
+        metadata: body.metadata,
+    };
+    let job = submit(&app, &who, request).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
+    let job = wait_for(&app, &who, job.id, app.limits.probe_wait).await?;
+    if !job.state.is_terminal() {
+        return Ok(accepted(&app, JobView::new(job, None)));
+    }
+    let result = match job.state {
+        JobState::Succeeded => store::result::list(&app.db, who.tenant, &[job.id]).await?.pop(),
+        _ => None,
+    };
+    Ok(axum::Json(JobView::new(job, result)).into_response())
+}
+
+/// List recent file probes
+///
+/// The caller's jobs whose source is a path, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/probe/file", tag = "probe", operation_id = "list_file_probes",
+    params(ListQuery),
+    responses((status = 200, description = "A page of jobs.", body = JobPage), ReadProblems),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn list_file_probes(State(app): State<Arc<App>>, Viewer(who): Viewer, Query(query): Query<ListQuery>) -> Result<axum::Json<JobPage>> {
+    let filter = query.filter_paths()?;
+    page_of(&app, &who, &filter, &query).await.map(axum::Json)
+}

@@ -1,0 +1,150 @@
+//! The API's settings and bounds.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+use shared::access::{ApiKey, Pepper};
+use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
+
+/// The HTTP front of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
+#[derive(Debug, Parser)]
+#[command(name = "ffprobe-api", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; without one, it serves
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Settings of the server.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What else the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask the server that runs with the same settings whether it is ready; exit code 0 if so
+    Healthcheck,
+}
+
+/// Settings of the server.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, env, default_value = "127.0.0.1")]
+    pub api_host: IpAddr,
+    /// Port to listen on
+    #[arg(long, env, default_value_t = 8080)]
+    pub api_port: u16,
+    /// What clients reach the service by, such as <https://probe.example.com>; used in links. Empty: relative links
+    #[arg(long, env, default_value = "")]
+    pub base_url: String,
+    /// Secret mixed into the stored digests of API keys; at least 32 characters. Changing it invalidates every key
+    #[arg(long, env, hide_env_values = true)]
+    pub api_key_pepper: Option<SecretString>,
+    /// File holding the pepper
+    #[arg(long, env)]
+    pub api_key_pepper_file: Option<PathBuf>,
+    /// File holding the first admin key (made with: probectl keygen); used only while there is no admin key
+    #[arg(long, env)]
+    pub bootstrap_admin_api_key_file: Option<PathBuf>,
+    /// Largest upload, in bytes
+    #[arg(long, env, default_value_t = 53_687_091_200)]
+    pub max_upload_bytes: u64,
+    /// Seconds that open requests get to finish after SIGTERM
+    #[arg(long, env, default_value = "60", value_parser = config::seconds)]
+    pub shutdown_grace: Duration,
+    /// Where PostgreSQL is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Where media lies.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Logs and metrics.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl ServeArgs {
+    /// The pepper, if it is there and strong.
+    pub fn pepper(&self) -> Result<Pepper, ConfigError> {
+        let secret = config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())?;
+        config::require_strong("API_KEY_PEPPER", secret).map(Pepper::new)
+    }
+
+    /// The first admin key the operator chose, if one was.
+    pub fn first_admin_key(&self) -> Result<Option<ApiKey>, ConfigError> {
+        use secrecy::ExposeSecret;
+        const VARIABLE: &str = "BOOTSTRAP_ADMIN_API_KEY";
+        let Some(secret) = config::read_secret(VARIABLE, None, self.bootstrap_admin_api_key_file.as_deref())? else { return Ok(None) };
+        let wrong = || ConfigError::new(VARIABLE, "the file does not hold an API key", "write the output of `probectl keygen` into it");
+        ApiKey::parse(secret.expose_secret()).map(Some).ok_or_else(wrong)
+    }
+
+    /// What clients reach us by, without a trailing slash.
+    pub fn checked_base_url(&self) -> Result<String, ConfigError> {
+        let url = self.base_url.trim_end_matches('/');
+        let good = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
+        good.then(|| url.to_owned()).ok_or_else(|| {
+            ConfigError::new("BASE_URL", format!("'{url}' is not an http or https URL"), "write it as https://HOST, or leave it empty")
+        })
+    }
+}
+
+/// Bounds of everything a client can make large or slow.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest upload, in bytes.
+    pub upload_bytes: u64,
+    /// Longest silence while an upload's bytes are awaited.
+    pub upload_stall: Duration,
+    /// Largest body of every other route, in bytes.
+    pub body_bytes: usize,
+    /// Longest time for a request that is no upload, `wait` included.
+    pub request: Duration,
+    /// Longest `wait`, in seconds.
+    pub wait_seconds: u64,
+    /// How long `probe/file` waits for the job.
+    pub probe_wait: Duration,
+    /// Largest `metadata` of a job, in bytes of compact JSON.
+    pub metadata_bytes: usize,
+    /// Longest `external_id`, in characters.
+    pub external_id_chars: usize,
+    /// Longest file name of an upload, in bytes.
+    pub filename_bytes: usize,
+    /// Most jobs on a page.
+    pub page: i64,
+    /// Most jobs on a page that carries results.
+    pub page_with_results: i64,
+    /// How often a job may be started.
+    pub max_attempts: i16,
+    /// Tickets that may wait in Redis before the API leaves a new job to the relay.
+    pub fast_path_window: usize,
+}
+
+impl Limits {
+    /// The defaults, with what the settings change.
+    pub fn new(args: &ServeArgs) -> Self {
+        Self {
+            upload_bytes: args.max_upload_bytes,
+            upload_stall: Duration::from_secs(60),
+            body_bytes: 64 * 1024,
+            request: Duration::from_secs(60),
+            wait_seconds: 30,
+            probe_wait: Duration::from_secs(25),
+            metadata_bytes: 16 * 1024,
+            external_id_chars: 200,
+            filename_bytes: 1024,
+            page: 200,
+            page_with_results: 20,
+            max_attempts: 5,
+            fast_path_window: 4,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The command tree of `probectl` and its exit codes.
+
+pub mod admin;
+pub mod health;
+pub mod jobs;
+pub mod submit;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+
+use crate::client::Client;
+use crate::up::{StateArgs, UpArgs};
+
+/// Everything went well.
+pub const SUCCESS: u8 = 0;
+/// The call failed: the service did not answer or refused.
+pub const FAILED: u8 = 1;
+/// At least one job ended without a result.
+pub const JOB_FAILED: u8 = 3;
+/// The service answered that it is not well.
+pub const UNHEALTHY: u8 = 4;
+
+/// Runs FFprobe API on this machine, and talks to any installation of it.
+///
+/// Exit codes: 0 success; 1 the call failed; 2 wrong usage; 3 a job ended without a result; 4 the service is not well.
+#[derive(Debug, Parser)]
+#[command(name = "probectl", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which installation.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where `up` keeps everything.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Which installation to talk to, and as whom.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Installation")]
+pub struct Target {
+    /// Address of the API
+    #[arg(long, env = "FFPROBE_API_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    pub url: String,
+    /// API key
+    #[arg(long, env = "FFPROBE_API_KEY", hide_env_values = true, global = true)]
+    pub api_key: Option<SecretString>,
+    /// File holding the API key. Default: the one that `probectl up` wrote on this machine
+    #[arg(long, env = "FFPROBE_API_KEY_FILE", global = true)]
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// What probectl can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on this machine: PostgreSQL, Redis, API and worker
+    Up(UpArgs),
+    /// Upload files (or name files of the service) and submit a job for each
+    Submit(submit::SubmitArgs),
+    /// List jobs, newest first
+    Jobs(jobs::JobsArgs),
+    /// Show a job
+    Job(jobs::JobArgs),
+    /// Show the result of a job
+    Result(jobs::ResultArgs),
+    /// Ask whether the service and its workers are well
+    Health(health::HealthArgs),
+    /// Bring the database schema up to date
+    Migrate(admin::MigrateArgs),
+    /// Make the first admin key of an installation and print it
+    Bootstrap(admin::BootstrapArgs),
+    /// Print a new random API key, for BOOTSTRAP_ADMIN_API_KEY_FILE
+    Keygen,
+}
+
+impl Target {
+    /// A client for it. The key that `up` wrote is used for an installation on this machine only.
+    pub fn client(&self, state: &StateArgs) -> Result<Client> {
+        let mut key = shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?;
+        if key.is_none() && self.is_local() {
+            // no file, or not ours to read, means no key: the service then says what it needs
+            key = state.key_file().and_then(|f| std::fs::read_to_string(f).ok()).map(|k| k.trim().to_owned().into());
+        }
+        Client::new(&self.url, key)
+    }
+
+    fn is_local(&self) -> bool {
+        ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|local| self.url.starts_with(local))
+    }
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    let client = || cli.target.client(&cli.state);
+    let code = match cli.command {
+        Command::Up(args) => {
+            crate::up::run(args, &cli.state).await?;
+            SUCCESS
+        }
+        Command::Submit(args) => submit::run(&client()?, args).await?,
+        Command::Jobs(args) => jobs::list(&client()?, args).await?,
+        Command::Job(args) => jobs::show(&client()?, args).await?,
+        Command::Result(args) => jobs::result(&client()?, args).await?,
+        Command::Health(args) => health::run(&client()?, args).await?,
+        Command::Migrate(args) => admin::migrate(args).await.context("the schema was not brought up to date")?,
+        Command::Bootstrap(args) => admin::bootstrap(args).await?,
+        Command::Keygen => admin::keygen(),
+    };
+    Ok(code.into())
+}

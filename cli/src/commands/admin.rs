@@ -1,0 +1,66 @@
+//! `probectl migrate`, `bootstrap`, `keygen`: what an operator does once, straight against PostgreSQL.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use secrecy::SecretString;
+use shared::access::Pepper;
+use shared::bootstrap::{Bootstrap, first_admin, mint};
+use shared::config::{DatabaseArgs, read_secret, require_strong};
+use shared::store;
+
+use super::SUCCESS;
+use crate::terminal;
+
+/// Brings the schema up to date.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Where PostgreSQL is.
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// Makes the first admin key.
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// The same pepper that the API runs with
+    #[arg(long, env, hide_env_values = true)]
+    api_key_pepper: Option<SecretString>,
+    /// File holding the pepper
+    #[arg(long, env)]
+    api_key_pepper_file: Option<PathBuf>,
+    /// Where PostgreSQL is.
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// Runs `migrate`.
+pub async fn migrate(args: MigrateArgs) -> Result<u8> {
+    store::migrate(args.database.options()?).await?;
+    terminal::remark("The schema is up to date.");
+    Ok(SUCCESS)
+}
+
+/// Runs `bootstrap`. The key is printed once and stored nowhere.
+pub async fn bootstrap(args: BootstrapArgs) -> Result<u8> {
+    let secret = read_secret("API_KEY_PEPPER", args.api_key_pepper.as_ref(), args.api_key_pepper_file.as_deref())?;
+    let pepper = Pepper::new(require_strong("API_KEY_PEPPER", secret)?);
+    let db = store::connect(args.database.options()?, 2);
+    if !store::schema_is_current(&db).await.context("the database does not answer; check DATABASE_URL or POSTGRES_*")? {
+        bail!("the database lacks this version's schema. Run `probectl migrate` first");
+    }
+    let key = mint();
+    if first_admin(&db, &pepper, &key).await? == Bootstrap::NotNeeded {
+        bail!("there is an admin key already, so none was made");
+    }
+    terminal::remark("The first admin key. It is shown only now; keep it safe.");
+    terminal::line(key.expose());
+    Ok(SUCCESS)
+}
+
+/// Runs `keygen`.
+pub fn keygen() -> u8 {
+    terminal::line(mint().expose());
+    SUCCESS
+}

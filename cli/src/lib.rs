@@ -1,0 +1,9 @@
+//! `probectl` as a library: the command line of FFprobe API, the private servers of `up` (also used by the tests), and
+//! the HTTP client.
+
+pub mod client;
+pub mod commands;
+pub mod private;
+pub mod process;
+pub mod terminal;
+pub mod up;

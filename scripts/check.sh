@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Everything worth knowing before a push, cheapest first; stops at the first thing that is wrong. `make check` calls it.
+# cargo-deny and shellcheck are used if they are installed: a missing one is said in a line, never an error. The drift of
+# openapi.json and the rules on layers, lengths and headers (tests/it/tidy.rs) are ordinary tests of the suite.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '== %s\n' "$*"; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+step "format"
+cargo fmt --all --check
+
+step "shell scripts"
+if have shellcheck; then
+  shellcheck scripts/*.sh .ci/run
+else
+  echo "skipped: shellcheck is not installed (apt-get install shellcheck)"
+fi
+
+step "dependencies: bans, licences, sources"
+if have cargo-deny; then
+  cargo deny --log-level warn check bans licenses sources
+else
+  echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"
+fi
+
+step "lints"
+cargo clippy --workspace --all-targets -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+step "tests"
+make --no-print-directory test
+step "all well"

@@ -1,0 +1,50 @@
+//! The first tenant and the first admin key of an installation, made at most once. Called by `probectl up`,
+//! `probectl bootstrap` and, with a key the operator chose, by the API at its start.
+
+use sqlx::PgPool;
+
+use crate::access::{ApiKey, Pepper, Role};
+use crate::error::Result;
+use crate::store::access::{self, NewKey, Reach};
+
+/// Name of the first tenant.
+pub const FIRST_TENANT: &str = "default";
+
+/// Grants a tenant every configured media root, those added later too.
+pub const EVERY_ROOT: &str = "*";
+
+/// A new random key.
+pub fn mint() -> ApiKey {
+    ApiKey::from_random(rand::random(), rand::random())
+}
+
+/// What became of a first key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// The key is in force.
+    Done,
+    /// There was an admin key already; this one was not stored.
+    NotNeeded,
+}
+
+/// Stores `key` as an admin key with platform reach, unless there is any admin key. The tenant is granted every media
+/// root when it is created; a tenant that exists keeps its grants.
+pub async fn first_admin(db: &PgPool, pepper: &Pepper, key: &ApiKey) -> Result<Bootstrap> {
+    let mut tx = db.begin().await?;
+    access::lock_bootstrap(&mut *tx).await?;
+    if access::any_admin_key(&mut *tx).await? {
+        return Ok(Bootstrap::NotNeeded);
+    }
+    let tenant = access::ensure_tenant(&mut *tx, FIRST_TENANT, &[EVERY_ROOT.to_owned()]).await?;
+    let new = NewKey {
+        tenant,
+        public_id: key.public_id(),
+        digest: key.digest(pepper),
+        name: "first admin key",
+        role: Role::Admin,
+        reach: Reach::Platform,
+    };
+    access::insert_key(&mut *tx, &new).await?;
+    tx.commit().await?;
+    Ok(Bootstrap::Done)
+}

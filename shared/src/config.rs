@@ -1,0 +1,247 @@
+//! Settings, as typed clap structs with an environment variable each. Parsed in `main` only; everything below receives
+//! values. A wrong setting stops the start with a [`ConfigError`] that names the variable and the fix.
+//!
+//! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
+
+mod secret;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+pub use secret::{read as read_secret, require_strong};
+
+use crate::job::source::MediaRoot;
+
+/// A setting that cannot be used, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}: {problem}. Fix: {fix}")]
+pub struct ConfigError {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl ConfigError {
+    /// A setting that cannot be used.
+    pub fn new(variable: &'static str, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { variable, problem: problem.into(), fix: fix.into() }
+    }
+}
+
+/// Where PostgreSQL is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct DatabaseArgs {
+    /// Connection URL; if set, the POSTGRES_* variables are not used
+    #[arg(long, env, hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+    /// File holding the connection URL
+    #[arg(long, env)]
+    pub database_url_file: Option<PathBuf>,
+    /// Host name, or the directory of a Unix socket
+    #[arg(long, env, default_value = "127.0.0.1")]
+    pub postgres_host: String,
+    /// Port
+    #[arg(long, env, default_value_t = 5432)]
+    pub postgres_port: u16,
+    /// Database
+    #[arg(long, env, default_value = "ffprobe_api")]
+    pub postgres_db: String,
+    /// User
+    #[arg(long, env, default_value = "ffprobe_api")]
+    pub postgres_user: String,
+    /// Password
+    #[arg(long, env, hide_env_values = true)]
+    pub postgres_password: Option<SecretString>,
+    /// File holding the password
+    #[arg(long, env)]
+    pub postgres_password_file: Option<PathBuf>,
+    /// TLS: disable, allow, prefer, require, verify-ca or verify-full
+    #[arg(long, env, default_value = "prefer")]
+    pub postgres_ssl_mode: PgSslMode,
+    /// Most connections this process keeps open
+    #[arg(long, env, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=500))]
+    pub database_max_connections: u32,
+}
+
+impl DatabaseArgs {
+    /// The connection options these settings mean.
+    pub fn options(&self) -> Result<PgConnectOptions, ConfigError> {
+        let url = read_secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref())?;
+        if let Some(url) = url {
+            return url.expose_secret().parse().map_err(|_| {
+                // the parser's own message may repeat the password
+                ConfigError::new("DATABASE_URL", "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+            });
+        }
+        let password = read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(&self.postgres_host)
+            .port(self.postgres_port)
+            .database(&self.postgres_db)
+            .username(&self.postgres_user)
+            .ssl_mode(self.postgres_ssl_mode);
+        if let Some(password) = password {
+            options = options.password(password.expose_secret());
+        }
+        Ok(options)
+    }
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct RedisArgs {
+    /// Connection URL (redis://, rediss://, redis+unix://); if set, the other REDIS_* variables are not used
+    #[arg(long, env, hide_env_values = true)]
+    pub redis_url: Option<SecretString>,
+    /// File holding the connection URL
+    #[arg(long, env)]
+    pub redis_url_file: Option<PathBuf>,
+    /// Host name
+    #[arg(long, env, default_value = "127.0.0.1")]
+    pub redis_host: String,
+    /// Port
+    #[arg(long, env, default_value_t = 6379)]
+    pub redis_port: u16,
+    /// Password
+    #[arg(long, env, hide_env_values = true)]
+    pub redis_password: Option<SecretString>,
+    /// File holding the password
+    #[arg(long, env)]
+    pub redis_password_file: Option<PathBuf>,
+    /// Database number
+    #[arg(long, env, default_value_t = 0)]
+    pub redis_db: i64,
+}
+
+impl RedisArgs {
+    /// The client these settings mean; connects to nothing yet.
+    pub fn client(&self) -> Result<redis::Client, ConfigError> {
+        let wrong = || ConfigError::new("REDIS_URL", "it is not a Redis URL", "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH");
+        if let Some(url) = read_secret("REDIS_URL", self.redis_url.as_ref(), self.redis_url_file.as_deref())? {
+            return redis::Client::open(url.expose_secret()).map_err(|_| wrong());
+        }
+        let password = read_secret("REDIS_PASSWORD", self.redis_password.as_ref(), self.redis_password_file.as_deref())?;
+        let mut settings = redis::RedisConnectionInfo::default().set_db(self.redis_db);
+        if let Some(password) = password {
+            settings = settings.set_password(password.expose_secret());
+        }
+        let addr = redis::ConnectionAddr::Tcp(self.redis_host.clone(), self.redis_port);
+        let info = redis::IntoConnectionInfo::into_connection_info(addr).map_err(|_| wrong())?;
+        redis::Client::open(info.set_redis_settings(settings)).map_err(|_| wrong())
+    }
+}
+
+/// Where media lies.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Files")]
+pub struct FileArgs {
+    /// Folders that jobs may name: NAME=DIR,NAME=DIR. A tenant sees only those granted to it
+    #[arg(long, env, default_value = "")]
+    pub media_roots: String,
+    /// Where uploads are kept: file:///ABSOLUTE/DIRECTORY, the same volume for every API and worker
+    #[arg(long, env, default_value = "file:///var/lib/ffprobe-api/uploads")]
+    pub storage_url: String,
+}
+
+impl FileArgs {
+    /// The media roots, in the order written.
+    pub fn roots(&self) -> Result<Vec<MediaRoot>, ConfigError> {
+        let wrong = |problem: String| ConfigError::new("MEDIA_ROOTS", problem, "write NAME=/ABSOLUTE/DIRECTORY, several joined by commas");
+        let mut roots: Vec<MediaRoot> = Vec::new();
+        for part in self.media_roots.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let (name, dir) = part.split_once('=').ok_or_else(|| wrong(format!("'{part}' has no '='")))?;
+            let (name, dir) = (name.trim(), dir.trim().trim_end_matches('/'));
+            let name_ok = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            if !name_ok {
+                return Err(wrong(format!("'{name}' is not a name of 1 to 32 letters, digits, '-' or '_'")));
+            }
+            if !dir.starts_with('/') || dir.split('/').any(|p| p == "..") {
+                return Err(wrong(format!("'{dir}' is not an absolute directory below /")));
+            }
+            if roots.iter().any(|r| r.name == name) {
+                return Err(wrong(format!("the name '{name}' is used twice")));
+            }
+            roots.push(MediaRoot { name: name.to_owned(), dir: dir.to_owned() });
+        }
+        Ok(roots)
+    }
+
+    /// The directory of the upload volume.
+    pub fn storage_dir(&self) -> Result<PathBuf, ConfigError> {
+        let dir = self.storage_url.strip_prefix("file://").filter(|d| d.starts_with('/'));
+        dir.map(PathBuf::from).ok_or_else(|| {
+            ConfigError::new("STORAGE_URL", format!("'{}' is not a local directory", self.storage_url), "write file:///ABSOLUTE/DIRECTORY")
+        })
+    }
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs and metrics")]
+pub struct TelemetryArgs {
+    /// Least level that is logged: error, warn, info, debug or trace; or tracing directives such as info,sqlx=debug
+    #[arg(long, env, default_value = "info")]
+    pub log_level: String,
+    /// json (one object a line) or pretty (for people)
+    #[arg(long, env, default_value = "json")]
+    pub log_format: LogFormat,
+    /// Address of /metrics (Prometheus) and /health/live; an empty value turns it off. Do not publish it
+    #[arg(long, env, default_value = "127.0.0.1:9464")]
+    pub metrics_addr: String,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Coloured lines for people.
+    Pretty,
+}
+
+/// Reads whole seconds, such as `60`.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "write a whole number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(roots: &str, storage: &str) -> FileArgs {
+        FileArgs { media_roots: roots.into(), storage_url: storage.into() }
+    }
+
+    #[test]
+    fn roots_are_read_in_order() {
+        let roots = files("b=/srv/b/, a=/srv/a", "").roots().unwrap();
+        let seen: Vec<_> = roots.iter().map(|r| (r.name.as_str(), r.dir.as_str())).collect();
+        assert_eq!(seen, [("b", "/srv/b"), ("a", "/srv/a")]);
+        assert!(files("", "").roots().unwrap().is_empty());
+    }
+
+    #[test]
+    fn wrong_roots_name_the_variable() {
+        for bad in ["a", "a=b", "a=/", "=/x", "a b=/x", "a=/x,a=/y", "a=/x/../y"] {
+            let message = files(bad, "").roots().unwrap_err().to_string();
+            assert!(message.starts_with("MEDIA_ROOTS: ") && message.contains("Fix: "), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn storage_is_an_absolute_directory() {
+        assert_eq!(files("", "file:///data/up").storage_dir().unwrap(), PathBuf::from("/data/up"));
+        for bad in ["/data", "file://data", "s3://bucket", ""] {
+            assert!(files("", bad).storage_dir().is_err(), "{bad}");
+        }
+    }
+}

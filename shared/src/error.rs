@@ -1,0 +1,163 @@
+//! How a request can end when it does not end well.
+//!
+//! An [`Error`] is a stable [`Code`], a sentence that says what to do, and (for our own faults) a cause that goes to
+//! the log and never to the client. The api crate turns it into RFC 9457 problem+json in one place. Why a *file* could
+//! not be probed is data on the job and lives in [`crate::job::failure`].
+
+use std::fmt;
+
+/// A boxed cause, kept for the log.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Shorthand for what store, storage, queue and lifecycle return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $status:literal $word:literal $title:literal,)*) => {
+        /// A stable, documented way for a request to end. Clients may match on [`Code::as_str`]; it never changes meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The word clients match on.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The HTTP status it travels with (RFC 9110 section 15).
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// One short phrase, the same for every occurrence (RFC 9457 section 3.1.3).
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is not understood as sent: a bad header, query or path parameter.
+    BadRequest = 400 "bad_request" "Bad request",
+    /// The body is not the JSON this route takes.
+    InvalidJson = 400 "invalid_json" "Invalid JSON",
+    /// A value is out of its range or form.
+    InvalidValue = 400 "invalid_value" "Invalid value",
+    /// A path contains `..`, a NUL or is too long.
+    PathNotAllowed = 400 "path_not_allowed" "Path not allowed",
+    /// The path is in no media root that the tenant was granted.
+    NoMediaRoot = 400 "no_media_root" "Not in a media root",
+    /// The cursor was not made by this service or was made for other filters.
+    InvalidCursor = 400 "invalid_cursor" "Invalid cursor",
+    /// No credentials, or credentials that are wrong, expired or revoked.
+    Unauthorized = 401 "unauthorized" "Unauthorized",
+    /// The credentials are good, but do not carry the right that this route needs.
+    Forbidden = 403 "forbidden" "Forbidden",
+    /// There is no such thing, or it belongs to another tenant.
+    NotFound = 404 "not_found" "Not found",
+    /// The route exists, but not for this method.
+    MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
+    /// The client took too long to send its request.
+    RequestTimeout = 408 "request_timeout" "Request timed out",
+    /// The external id is already used by another job of the tenant.
+    ExternalIdTaken = 409 "external_id_taken" "External id already used",
+    /// The job has not ended yet, so there is no result.
+    ResultNotReady = 409 "result_not_ready" "Result not ready",
+    /// The job ended without a result.
+    NoResult = 409 "no_result" "The job has no result",
+    /// The upload has not received all of its bytes.
+    UploadIncomplete = 409 "upload_incomplete" "Upload not complete",
+    /// The body is larger than allowed.
+    TooLarge = 413 "payload_too_large" "Payload too large",
+    /// The body's content type is not one this route takes.
+    UnsupportedMediaType = 415 "unsupported_media_type" "Unsupported media type",
+    /// The tenant has as many of these as it may have.
+    LimitReached = 429 "limit_reached" "Limit reached",
+    /// The client closed the connection before the body was complete.
+    IncompleteBody = 400 "incomplete_body" "Incomplete body",
+    /// We failed. The log has the cause under the request id.
+    Internal = 500 "internal" "Internal error",
+    /// A part we need is away for the moment.
+    Unavailable = 503 "unavailable" "Temporarily unavailable",
+    /// The volume for uploads is full.
+    StorageFull = 507 "storage_full" "Storage full",
+}
+
+/// How a request ends when it does not end well. See the module documentation.
+#[derive(Debug)]
+pub struct Error {
+    code: Code,
+    detail: String,
+    pointer: Option<String>,
+    cause: Option<Cause>,
+}
+
+impl Error {
+    /// An error with a sentence for the client that says what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), pointer: None, cause: None }
+    }
+
+    /// Our own fault: the client learns nothing but the request id, the log gets the cause.
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        let detail = "Something went wrong on our side. Try again; if it stays, give the request id to the operator.";
+        Self { code: Code::Internal, detail: detail.into(), pointer: None, cause: Some(cause.into()) }
+    }
+
+    /// A part we need (`what`, such as "The database") did not answer; the client may retry.
+    pub fn unavailable(what: &str, cause: impl Into<Cause>) -> Self {
+        let detail = format!("{what} is not reachable at the moment. Nothing was lost; try again in a few seconds.");
+        Self { code: Code::Unavailable, detail, pointer: None, cause: Some(cause.into()) }
+    }
+
+    /// There is no such `noun` for this tenant.
+    pub fn not_found(noun: &str) -> Self {
+        Self::new(Code::NotFound, format!("There is no such {noun}. Check the id, and that the key belongs to the tenant that made it."))
+    }
+
+    /// Points at the offending member of the JSON body (RFC 6901).
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The sentence for the client.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// JSON Pointer to the offending member, if one is to blame.
+    pub fn pointer(&self) -> Option<&str> {
+        self.pointer.as_deref()
+    }
+
+    /// The cause for the log.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.cause.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "{}: {cause}", self.code.as_str()),
+            None => write!(f, "{}: {}", self.code.as_str(), self.detail),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|c| c as &(dyn std::error::Error + 'static))
+    }
+}

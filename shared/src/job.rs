@@ -1,0 +1,175 @@
+//! The job: what is probed, how deep, and the five states it can be in. Pure data and rules; the only writer of
+//! `state` is [`crate::lifecycle`].
+
+pub mod failure;
+pub mod retry;
+pub mod source;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use failure::{Failure, FailureClass, FailureCode};
+pub use source::{Located, Source};
+
+use crate::id::{JobId, LeaseToken, TenantId};
+
+/// Where a job stands. Waiting for a retry is `queued` with a later `run_at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum JobState {
+    /// Waiting for a worker.
+    Queued,
+    /// A worker holds the lease.
+    Running,
+    /// There is a result.
+    Succeeded,
+    /// There will be no result; `failure` says why.
+    Failed,
+    /// Somebody did not want it any more.
+    Canceled,
+}
+
+impl JobState {
+    /// All states, in the order of a job's life.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Canceled];
+
+    /// The word used in JSON, SQL and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    }
+}
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Profile {
+    /// Format, streams, chapters, programs, and the first video frame (HDR metadata often stands only there).
+    #[default]
+    Standard,
+}
+
+impl Profile {
+    /// The word used in JSON, SQL and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+        }
+    }
+
+    /// How long one attempt may run (wall clock, running time only).
+    pub fn deadline(self) -> Duration {
+        match self {
+            Self::Standard => Duration::from_secs(120),
+        }
+    }
+}
+
+/// Which job goes first when several are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[repr(i16)]
+pub enum Priority {
+    /// Before all others.
+    High = 0,
+    /// The usual.
+    #[default]
+    Normal = 1,
+    /// When there is nothing better to do.
+    Low = 2,
+}
+
+/// How far a running job is. All null until known.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// Bytes of the input read so far.
+    pub bytes_read: Option<i64>,
+    /// Bytes the whole input has.
+    pub bytes_total: Option<i64>,
+}
+
+/// What a client asks for, checked and ready to be stored.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// The owner.
+    pub tenant: TenantId,
+    /// Where the bytes are.
+    pub source: Source,
+    /// For a path: the media roots to look in. A worker without all of them never claims the job.
+    pub located: Option<Located>,
+    /// How deep to look.
+    pub profile: Profile,
+    /// Which job goes first.
+    pub priority: Priority,
+    /// The client's own name for the job, unique per tenant.
+    pub external_id: Option<String>,
+    /// The client's own JSON object, given back unchanged.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// How often it may be started before it is given up.
+    pub max_attempts: i16,
+}
+
+/// A job as stored.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The job.
+    pub id: JobId,
+    /// The owner.
+    pub tenant: TenantId,
+    /// Where it stands.
+    pub state: JobState,
+    /// How deep to look.
+    pub profile: Profile,
+    /// Where the bytes are.
+    pub source: Source,
+    /// For a path: the media roots to look in.
+    pub located: Option<Located>,
+    /// Which job goes first.
+    pub priority: Priority,
+    /// How often it was started.
+    pub attempt: i16,
+    /// How often it may be started.
+    pub max_attempts: i16,
+    /// The client's own name for it.
+    pub external_id: Option<String>,
+    /// The client's own JSON object.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// Not before this instant (a retry's back-off).
+    pub run_at: DateTime<Utc>,
+    /// When its latest attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Why its latest attempt failed.
+    pub failure: Option<Failure>,
+    /// How far the running attempt is.
+    pub progress: Option<Progress>,
+}
+
+/// A claimed job: what a worker needs to run it and the fence for its writes.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The job as it stood right after the claim.
+    pub job: Job,
+    /// Every later write carries it.
+    pub token: LeaseToken,
+    /// The client's name for the upload, if the source is one.
+    pub upload_name: Option<String>,
+}

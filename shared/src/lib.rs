@@ -1,0 +1,26 @@
+//! What the API, the workers and the command line share, in four floors; a floor uses only those below it.
+//!
+//! ```text
+//! 3  lifecycle · bootstrap                      every change of a job's state; the first key
+//! 2  store · queue · storage                    PostgreSQL, Redis, the upload volume; neighbours do not import each other
+//! 1  job · media · access                       words and rules: no I/O, no clock, no async
+//! 0  id · error · config · telemetry
+//! ```
+
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod telemetry;
+
+pub mod access;
+pub mod job;
+pub mod media;
+
+pub mod queue;
+pub mod storage;
+pub mod store;
+
+pub mod bootstrap;
+pub mod lifecycle;
+
+pub use error::{Code, Error, Result};

@@ -1,0 +1,196 @@
+//! Redis: a short list of disposable tickets for apalis workers, and a doorbell. Losing all of it delays work and loses
+//! none. The backlog itself stays in PostgreSQL: apalis-redis 1.0.0 wedges at 8,000 due tasks and has no order but
+//! arrival, so the relay keeps the list at a few hundred tickets at most.
+//!
+//! Tickets are put straight into apalis' active list by a script of our own (its push goes through a set with
+//! one-second resolution). That ties us to the key layout of apalis-redis 1.0.0, whose version is therefore exact.
+
+mod bell;
+mod ticker;
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use apalis_redis::{Config, RedisStorage};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisError, Script};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use bell::{Bell, listen};
+pub use ticker::Ticker;
+
+use crate::error::Error;
+use crate::id::{InstallationId, JobId};
+
+/// Never more tickets than this in Redis, whatever the number of workers.
+pub const WINDOW_MAX: usize = 500;
+
+/// How long a call of ours may take. Redis is a help, not a must: better to go on without it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// apalis ends a worker at the first slow answer, so its own connection is patient.
+const APALIS_TIMEOUT: Duration = Duration::from_secs(10);
+/// apalis counts a worker dead after this many heartbeats of [`APALIS_HEARTBEAT`] were missed.
+const APALIS_MISSED: usize = 5;
+const APALIS_HEARTBEAT: Duration = Duration::from_secs(2);
+/// Finished tickets erased in one call.
+const SWEEP_BATCH: usize = 500;
+
+/// What travels through Redis: "look at this job". Nothing else, so a lost or doubled one is harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The job to look at.
+    pub job: JobId,
+}
+
+/// What became of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// A worker will see it.
+    Sent,
+    /// There are enough tickets; the relay sends this one when there is room.
+    WindowFull,
+}
+
+/// The queue of one installation.
+#[derive(Clone)]
+pub struct Queue {
+    client: Client,
+    connection: ConnectionManager,
+    config: Config,
+    channel: String,
+}
+
+static SEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"if redis.call('llen', KEYS[3]) >= tonumber(ARGV[3]) then return 0 end
+        redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
+        redis.call('hset', KEYS[2] .. ':' .. ARGV[1], 'attempts', 0, 'max_attempts', 1, 'status', 'Pending')
+        redis.call('rpush', KEYS[3], ARGV[1])
+        return 1",
+    )
+});
+
+static PENDING: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local ids = redis.call('lrange', KEYS[1], 0, tonumber(ARGV[1]) - 1)
+        if #ids == 0 then return {} end
+        return redis.call('hmget', KEYS[2], unpack(ids))",
+    )
+});
+
+/// Erases finished tickets and lets the notes of gone workers expire: apalis keeps both for ever.
+static SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local erased = 0
+        for i = 4, 6 do
+            local ids = redis.call('spop', KEYS[i], tonumber(ARGV[1]))
+            for _, id in ipairs(ids) do
+                redis.call('hdel', KEYS[1], id)
+                redis.call('del', KEYS[2] .. ':' .. id)
+                erased = erased + 1
+            end
+        end
+        for _, worker in ipairs(redis.call('zrange', KEYS[3], 0, 999)) do
+            redis.call('expire', KEYS[3] .. ':metadata:' .. worker, 3600)
+        end
+        return erased",
+    )
+});
+
+impl Queue {
+    /// The queue of `installation`. Connects when first used, so that a process starts while Redis is away.
+    pub fn new(client: Client, installation: InstallationId) -> Result<Self, Error> {
+        let connection = manager(&client, CALL_TIMEOUT)?;
+        let config = Config::default()
+            .queue(format!("ffprobe_api:{installation}:probe"))
+            .batch_size(1)
+            .heartbeat_interval(APALIS_HEARTBEAT)
+            .missed_heartbeats(APALIS_MISSED)
+            .persist_results(true)
+            .emit_events(false);
+        Ok(Self { client, connection, config, channel: format!("ffprobe_api:{installation}:bell") })
+    }
+
+    /// Puts a ticket for `job` behind the others, unless there are `window` of them already.
+    pub async fn send(&self, job: JobId, window: usize) -> Result<Sent, Error> {
+        // a fresh id for every ticket: a ticket is disposable, the job's id is not
+        let ticket = Uuid::now_v7().to_string();
+        let payload = serde_json::to_vec(&Ticket { job }).map_err(Error::internal)?;
+        let sent: bool = SEND
+            .key(self.config.job_data_hash())
+            .key(self.config.job_meta_hash())
+            .key(self.config.active_jobs_list())
+            .arg(ticket)
+            .arg(payload)
+            .arg(window.min(WINDOW_MAX))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(away)?;
+        Ok(if sent { Sent::Sent } else { Sent::WindowFull })
+    }
+
+    /// How many tickets wait for a worker.
+    pub async fn len(&self) -> Result<usize, Error> {
+        redis::cmd("LLEN").arg(self.config.active_jobs_list()).query_async(&mut self.connection.clone()).await.map_err(away)
+    }
+
+    /// The jobs whose tickets wait for a worker.
+    pub async fn pending(&self) -> Result<HashSet<JobId>, Error> {
+        let payloads: Vec<Option<Vec<u8>>> = PENDING
+            .key(self.config.active_jobs_list())
+            .key(self.config.job_data_hash())
+            .arg(2 * WINDOW_MAX)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(away)?;
+        let tickets = payloads.into_iter().flatten().filter_map(|p| serde_json::from_slice::<Ticket>(&p).ok());
+        Ok(tickets.map(|t| t.job).collect())
+    }
+
+    /// One round of erasing finished tickets. Returns how many; call again while it returns a full batch.
+    pub async fn sweep(&self) -> Result<usize, Error> {
+        SWEEP
+            .key(self.config.job_data_hash())
+            .key(self.config.job_meta_hash())
+            .key(self.config.workers_set())
+            .key(self.config.done_jobs_set())
+            .key(self.config.failed_jobs_set())
+            .key(self.config.dead_jobs_set())
+            .arg(SWEEP_BATCH)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(away)
+    }
+
+    /// Asks Redis for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        redis::cmd("PING").query_async::<String>(&mut self.connection.clone()).await.map(drop).map_err(away)
+    }
+
+    /// A fresh apalis backend on a connection of its own; an apalis worker is never built twice on the same one.
+    pub async fn backend(&self) -> Result<RedisStorage<Ticket>, Error> {
+        let mut connection = manager(&self.client, APALIS_TIMEOUT)?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await.map_err(away)?;
+        Ok(RedisStorage::new(connection).with_config(self.config.clone()))
+    }
+
+    /// Rings; whoever listens looks at PostgreSQL. Failing to ring costs a second, so the caller only logs it.
+    pub async fn ring(&self, bell: Bell) -> Result<(), Error> {
+        redis::cmd("PUBLISH").arg(&self.channel).arg(bell.to_string()).query_async::<i64>(&mut self.connection.clone()).await.map(drop).map_err(away)
+    }
+}
+
+fn manager(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, Error> {
+    let config = ConnectionManagerConfig::new()
+        .set_response_timeout(Some(response_timeout))
+        .set_connection_timeout(Some(CALL_TIMEOUT))
+        .set_number_of_retries(1)
+        .set_max_delay(Duration::from_millis(500));
+    ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(away)
+}
+
+fn away(error: RedisError) -> Error {
+    Error::unavailable("Redis", error)
+}

@@ -1,0 +1,117 @@
+//! PostgreSQL: the only truth. One file per table, free functions that take an executor and are called with their
+//! module (`store::job::find`). SQL is written here and nowhere else. Nothing here decides; that is `lifecycle`.
+
+pub mod access;
+pub mod attempt;
+pub mod installation;
+pub mod job;
+pub mod result;
+pub mod upload;
+pub mod worker;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sqlx::ConnectOptions;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use crate::error::{Code, Error};
+
+/// A pool of connections; cloning it is cheap and shares it.
+pub type Pool = PgPool;
+
+/// The schema, compiled in.
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// A statement that takes longer is a fault, not patience.
+const STATEMENT_TIMEOUT: &str = "5s";
+/// Nothing here holds a lock for long, so waiting longer for one means trouble.
+const LOCK_TIMEOUT: &str = "1s";
+/// How long a request waits for a free connection before it is told to try again.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a process waits for PostgreSQL when it starts.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A pool of at most `connections`. Connects when first used, so that a process starts while PostgreSQL is away.
+pub fn connect(options: PgConnectOptions, connections: u32) -> Pool {
+    let options = options
+        .application_name("ffprobe-api")
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+        .log_statements(tracing::log::LevelFilter::Trace);
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
+}
+
+/// Brings the schema up to date. Safe to run from several processes at once: an advisory lock makes them take turns.
+pub async fn migrate(options: PgConnectOptions) -> Result<(), MigrateError> {
+    // a connection of its own: a migration may rightly take longer than a request's statement
+    let mut connection = options.application_name("ffprobe-api migrate").connect().await?;
+    MIGRATIONS.run(&mut connection).await
+}
+
+/// Whether the schema has every migration this build knows.
+pub async fn schema_is_current(pool: &Pool) -> Result<bool, Error> {
+    let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    let there: Result<Option<i64>, _> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await;
+    match there {
+        Ok(version) => Ok(version.is_some_and(|v| v >= newest)),
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(UNDEFINED_TABLE) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Waits until PostgreSQL answers, which may be starting at the same time, and insists on a schema this build knows.
+/// For the start of a process; the error says what to do.
+pub async fn wait_for_schema(pool: &Pool) -> anyhow::Result<()> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match schema_is_current(pool).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => bail!(
+                "the database lacks this version's schema. Fix: run `probectl migrate` with the same DATABASE_URL or POSTGRES_* settings"
+            ),
+            Err(error) if begun.elapsed() > START_PATIENCE => {
+                return Err(error).context("the database does not answer. Fix: check DATABASE_URL or POSTGRES_*");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database does not answer yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Asks PostgreSQL for a sign of life.
+pub async fn ping(pool: &Pool) -> Result<(), Error> {
+    sqlx::query("select 1").execute(pool).await?;
+    Ok(())
+}
+
+/// SQLSTATE of a missing table.
+const UNDEFINED_TABLE: &str = "42P01";
+
+impl From<sqlx::Error> for Error {
+    /// The one place that tells "PostgreSQL is away" (the client may retry) from our own faults.
+    fn from(error: sqlx::Error) -> Self {
+        let away = match &error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+            // 08 connection, 25006 read-only (a failover), 53 resources, 55P03 lock timeout, 57 operator intervention
+            sqlx::Error::Database(e) => e.code().is_some_and(|c| {
+                c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25006" || c == "55P03"
+            }),
+            _ => false,
+        };
+        if away { Self::unavailable("The database", error) } else { Self::internal(error) }
+    }
+}
+
+/// Whether `error` is the violation of the constraint `name`.
+fn violates(error: &sqlx::Error, name: &str) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.constraint() == Some(name))
+}
+
+/// A row whose content this build cannot read: a newer build wrote it, or somebody changed it by hand.
+fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
+    Error::new(Code::Internal, format!("A stored {what} cannot be read: {error}"))
+}

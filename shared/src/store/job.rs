@@ -1,0 +1,202 @@
+//! Jobs: insert, find, list. What a lease does lies in `lease`, what the relay asks in `dispatch`.
+
+/// The columns of a [`Row`], in its order.
+macro_rules! columns {
+    () => {
+        "id, tenant_id, state, profile, priority, upload_id, path, roots, path_inside, external_id, metadata, created_at,
+         run_at, started_at, finished_at, attempt, max_attempts, progress, failure"
+    };
+}
+
+pub mod dispatch;
+pub mod lease;
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+
+use super::{unreadable, violates};
+use crate::error::{Code, Error, Result};
+use crate::id::{JobId, TenantId, UploadId};
+use crate::job::{Failure, Job, JobState, Located, NewJob, Priority, Profile, Progress, Source};
+
+/// A row of `job` before its source is put together.
+#[derive(Debug, FromRow)]
+struct Row {
+    id: JobId,
+    tenant_id: TenantId,
+    state: JobState,
+    profile: Profile,
+    priority: Priority,
+    upload_id: Option<UploadId>,
+    path: Option<String>,
+    roots: Vec<String>,
+    path_inside: Option<String>,
+    external_id: Option<String>,
+    metadata: Json<serde_json::Map<String, serde_json::Value>>,
+    created_at: DateTime<Utc>,
+    run_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    attempt: i16,
+    max_attempts: i16,
+    progress: Option<Json<Progress>>,
+    failure: Option<Json<Failure>>,
+}
+
+impl TryFrom<Row> for Job {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let source = match (row.upload_id, row.path) {
+            (Some(id), None) => Source::Upload { id },
+            (None, Some(path)) => Source::Path { path },
+            _ => return Err(unreadable("job", "it has no source or two")),
+        };
+        Ok(Self {
+            id: row.id,
+            tenant: row.tenant_id,
+            state: row.state,
+            profile: row.profile,
+            source,
+            located: row.path_inside.map(|inside| Located { roots: row.roots, inside }),
+            priority: row.priority,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            external_id: row.external_id,
+            metadata: row.metadata.0,
+            created_at: row.created_at,
+            run_at: row.run_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            failure: row.failure.map(|f| f.0),
+            progress: row.progress.map(|p| p.0),
+        })
+    }
+}
+
+/// Which jobs a list shows. Fields that are `None` or empty do not filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// In one of these states.
+    pub states: Vec<JobState>,
+    /// With this profile.
+    pub profile: Option<Profile>,
+    /// With this external id.
+    pub external_id: Option<String>,
+    /// Created at this instant or later.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Created before this instant.
+    pub created_before: Option<DateTime<Utc>>,
+    /// Whose source is a path.
+    pub source: Option<SourceKind>,
+}
+
+/// The kinds of source a list can be narrowed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// An upload.
+    Upload,
+    /// A path.
+    Path,
+}
+
+/// A place in a list: the last job already seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After {
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// Its id, which parts jobs of the same instant.
+    pub id: JobId,
+}
+
+/// Stores a new job. A taken external id is the client's error.
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewJob) -> Result<Job> {
+    let sql = concat!(
+        "insert into job (id, tenant_id, profile, priority, upload_id, path, roots, path_inside, external_id, metadata, max_attempts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning ",
+        columns!()
+    );
+    let (upload, path) = match &new.source {
+        Source::Upload { id } => (Some(*id), None),
+        Source::Path { path } => (None, Some(path)),
+    };
+    let row: Result<Row, _> = sqlx::query_as(sql)
+        .bind(JobId::new())
+        .bind(new.tenant)
+        .bind(new.profile)
+        .bind(new.priority)
+        .bind(upload)
+        .bind(path)
+        .bind(new.located.as_ref().map_or(&[][..], |l| &l.roots[..]))
+        .bind(new.located.as_ref().map(|l| &l.inside))
+        .bind(&new.external_id)
+        .bind(Json(&new.metadata))
+        .bind(new.max_attempts)
+        .fetch_one(db)
+        .await;
+    match row {
+        Ok(row) => row.try_into(),
+        Err(e) if violates(&e, "job_external_id_unique") => {
+            let id = new.external_id.as_deref().unwrap_or_default();
+            let detail = format!("Another job already has the external_id '{id}'. Find it with GET /api/v1/jobs?external_id=…, or choose another id.");
+            Err(Error::new(Code::ExternalIdTaken, detail).at("/external_id"))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The tenant's job.
+pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Result<Option<Job>> {
+    let sql = concat!("select ", columns!(), " from job where id = $1 and tenant_id = $2");
+    let row: Option<Row> = sqlx::query_as(sql).bind(id).bind(tenant).fetch_optional(db).await?;
+    row.map(Job::try_from).transpose()
+}
+
+/// The tenant's jobs that pass the filter, newest first, at most `limit`, those after `after`.
+pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, filter: &Filter, after: Option<After>, limit: i64) -> Result<Vec<Job>> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!("select ", columns!(), " from job where tenant_id = "));
+    sql.push_bind(tenant);
+    if let Some(id) = &filter.external_id {
+        sql.push(" and external_id = ").push_bind(id);
+    }
+    match filter.states.as_slice() {
+        [] => {}
+        // equality, so that the index by state gives the order too
+        [one] => drop(sql.push(" and state = ").push_bind(*one)),
+        many => {
+            let words: Vec<&str> = many.iter().map(|s| s.as_str()).collect();
+            sql.push(" and state = any(").push_bind(words).push(")");
+        }
+    }
+    if let Some(profile) = filter.profile {
+        sql.push(" and profile = ").push_bind(profile);
+    }
+    match filter.source {
+        Some(SourceKind::Upload) => drop(sql.push(" and upload_id is not null")),
+        Some(SourceKind::Path) => drop(sql.push(" and path is not null")),
+        None => {}
+    }
+    if let Some(from) = filter.created_from {
+        sql.push(" and created_at >= ").push_bind(from);
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" and created_at < ").push_bind(before);
+    }
+    if let Some(after) = after {
+        sql.push(" and (created_at, id) < (").push_bind(after.created_at).push(", ").push_bind(after.id).push(")");
+    }
+    sql.push(" order by created_at desc, id desc limit ").push_bind(limit);
+    let rows: Vec<Row> = sql.build_query_as().fetch_all(db).await?;
+    rows.into_iter().map(Job::try_from).collect()
+}
+
+/// Those of `jobs` that have ended or no longer exist: what a process that waits for many jobs asks in one query.
+pub async fn list_ended(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<JobId>> {
+    let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
+    let sql = "select wanted.id from unnest($1::uuid[]) as wanted (id) left join job on job.id = wanted.id
+        where job.id is null or job.state in ('succeeded', 'failed', 'canceled')";
+    Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(db).await?)
+}

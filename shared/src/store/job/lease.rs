@@ -1,0 +1,177 @@
+//! The statements of a lease: claim, beat, succeed, fail, release, rescue. Every one names the states it leaves and,
+//! once a job runs, the token: a worker that lost its lease changes nothing. Called by `lifecycle` only.
+
+use std::time::Duration;
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor};
+
+use super::Row;
+use crate::error::Result;
+use crate::id::{JobId, LeaseToken, WorkerId};
+use crate::job::{Claim, Failure, Job, JobState, Progress};
+
+/// Who claims, and what it can reach.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// This run of the process.
+    pub id: WorkerId,
+    /// Host and process id.
+    pub name: String,
+    /// Media roots it has mounted.
+    pub media_roots: Vec<String>,
+    /// Whether it sees the upload volume.
+    pub has_uploads: bool,
+}
+
+#[derive(FromRow)]
+struct Claimed {
+    #[sqlx(flatten)]
+    row: Row,
+    upload_name: Option<String>,
+}
+
+/// What must hold of a job for this worker to claim it now ($3 roots, $4 sees uploads).
+macro_rules! claimable {
+    () => {
+        "state = 'queued' and run_at <= clock_timestamp() and not cancel_requested
+         and roots <@ $3 and (upload_id is null or $4)"
+    };
+}
+
+/// One statement takes the job, counts the attempt and writes its row.
+macro_rules! claim {
+    ($($chosen:tt)*) => {
+        concat!(
+            "with taken as (
+                update job set state = 'running', attempt = attempt + 1, started_at = clock_timestamp(), progress = null,
+                    lease_token = $5, lease_until = clock_timestamp() + make_interval(secs => $6), worker_id = $1
+                where id = ",
+            $($chosen)*,
+            " and ",
+            claimable!(),
+            " returning *
+            ), noted as (
+                -- an attempt that was handed back uncharged is begun anew under its number
+                insert into attempt (job_id, number, worker_id, worker_name) select id, attempt, $1, $2 from taken
+                on conflict on constraint attempt_pkey do update set worker_id = excluded.worker_id,
+                    worker_name = excluded.worker_name, started_at = clock_timestamp(), ended_at = null, outcome = null,
+                    failure = null, stderr_tail = null
+            )
+            select ",
+            columns!(),
+            ", (select filename from upload where upload.id = taken.upload_id) as upload_name from taken"
+        )
+    };
+}
+
+/// Claims this job, if it is still to be had.
+pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant, lease: Duration) -> Result<Option<Claim>> {
+    let token = LeaseToken::new();
+    let taken: Option<Claimed> = sqlx::query_as(claim!("$7"))
+        .bind(by.id)
+        .bind(&by.name)
+        .bind(&by.media_roots)
+        .bind(by.has_uploads)
+        .bind(token)
+        .bind(lease.as_secs_f64())
+        .bind(id)
+        .fetch_optional(db)
+        .await?;
+    taken.map(|t| t.into_claim(token)).transpose()
+}
+
+/// Claims the first job in the relay's order that has been due for `overdue`: its ticket did not come.
+pub async fn claim_overdue(db: impl PgExecutor<'_>, by: &Claimant, lease: Duration, overdue: Duration) -> Result<Option<Claim>> {
+    let token = LeaseToken::new();
+    let sql = claim!(concat!(
+        "(select id from job where ",
+        claimable!(),
+        " and run_at < clock_timestamp() - make_interval(secs => $7) order by priority, run_at, id limit 1 for update skip locked)"
+    ));
+    let taken: Option<Claimed> = sqlx::query_as(sql)
+        .bind(by.id)
+        .bind(&by.name)
+        .bind(&by.media_roots)
+        .bind(by.has_uploads)
+        .bind(token)
+        .bind(lease.as_secs_f64())
+        .bind(overdue.as_secs_f64())
+        .fetch_optional(db)
+        .await?;
+    taken.map(|t| t.into_claim(token)).transpose()
+}
+
+impl Claimed {
+    fn into_claim(self, token: LeaseToken) -> Result<Claim> {
+        Ok(Claim { job: Job::try_from(self.row)?, token, upload_name: self.upload_name })
+    }
+}
+
+/// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.
+pub async fn beat(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, lease: Duration, progress: Option<&Progress>) -> Result<Option<bool>> {
+    let sql = "update job set lease_until = clock_timestamp() + make_interval(secs => $3), progress = coalesce($4, progress)
+        where id = $1 and lease_token = $2 and state = 'running' returning cancel_requested";
+    let wanted = sqlx::query_scalar(sql).bind(id).bind(token).bind(lease.as_secs_f64()).bind(progress.map(Json)).fetch_optional(db).await?;
+    Ok(wanted)
+}
+
+/// Ends the job well. Returns the attempt's number, or `None` if the lease is no longer ours.
+pub async fn succeed(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken) -> Result<Option<i16>> {
+    let sql = "update job set state = 'succeeded', finished_at = clock_timestamp(), failure = null,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1 and lease_token = $2 and state = 'running' returning attempt";
+    Ok(sqlx::query_scalar(sql).bind(id).bind(token).fetch_optional(db).await?)
+}
+
+/// Ends the job without a result, as `failed` or `canceled`. Returns the attempt's number.
+pub async fn fail(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, state: JobState, failure: &Failure) -> Result<Option<i16>> {
+    let sql = "update job set state = $3, finished_at = clock_timestamp(), failure = $4,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1 and lease_token = $2 and state = 'running' returning attempt";
+    Ok(sqlx::query_scalar(sql).bind(id).bind(token).bind(state).bind(Json(failure)).fetch_optional(db).await?)
+}
+
+/// Queues the job again, due after `wait`. Returns the attempt's number.
+pub async fn requeue(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, wait: Duration, failure: &Failure) -> Result<Option<i16>> {
+    let sql = "update job set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), failure = $4,
+            dispatched_at = null, lease_token = null, lease_until = null, worker_id = null
+        where id = $1 and lease_token = $2 and state = 'running' returning attempt";
+    Ok(sqlx::query_scalar(sql).bind(id).bind(token).bind(wait.as_secs_f64()).bind(Json(failure)).fetch_optional(db).await?)
+}
+
+/// Hands the job back as if it had not been started; the attempt is not charged. Returns the attempt's number.
+pub async fn release(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken) -> Result<Option<i16>> {
+    let sql = "update job set state = 'queued', attempt = attempt - 1, dispatched_at = null,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1 and lease_token = $2 and state = 'running' returning attempt + 1";
+    // PostgreSQL widens smallint + integer
+    let number: Option<i32> = sqlx::query_scalar(sql).bind(id).bind(token).fetch_optional(db).await?;
+    Ok(number.and_then(|n| i16::try_from(n).ok()))
+}
+
+/// A job taken from a worker that fell silent.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub struct Rescued {
+    /// The job.
+    pub id: JobId,
+    /// Where it stands now: queued again, failed for want of attempts, or canceled as was wished.
+    pub state: JobState,
+}
+
+/// Takes up to `limit` jobs whose lease ran out from their workers. `lost` is the failure of those out of attempts.
+pub async fn rescue(db: impl PgExecutor<'_>, lost: &Failure, limit: i64) -> Result<Vec<Rescued>> {
+    let sql = "with expired as (
+            select id, attempt, case when cancel_requested then 'canceled' when attempt >= max_attempts then 'failed' else 'queued' end as next
+            from job where state = 'running' and lease_until < clock_timestamp()
+            order by lease_until limit $2 for update skip locked
+        ), closed as (
+            update attempt a set ended_at = clock_timestamp(), outcome = 'lost', failure = $1
+            from expired e where a.job_id = e.id and a.number = e.attempt and a.ended_at is null
+        )
+        update job j set state = e.next, failure = $1, run_at = clock_timestamp(), dispatched_at = null,
+            finished_at = case when e.next = 'queued' then null else clock_timestamp() end,
+            lease_token = null, lease_until = null, worker_id = null
+        from expired e where j.id = e.id returning j.id, j.state";
+    Ok(sqlx::query_as(sql).bind(Json(lost)).bind(limit).fetch_all(db).await?)
+}

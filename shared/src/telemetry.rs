@@ -1,0 +1,71 @@
+//! Logs, and the small server of `/metrics` that every long-running process has on a port of its own.
+//! Metric values live beside the code that counts them; names begin with `ffprobe_api_` through the registry's prefix.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{ConfigError, LogFormat, TelemetryArgs};
+
+/// Content type of the OpenMetrics text format 1.0.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Starts logging for the whole process. Called once, first thing in `main`.
+pub fn init_logs(args: &TelemetryArgs) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .map_err(|e| ConfigError::new("LOG_LEVEL", format!("'{}' is not a level: {e}", args.log_level), "write error, warn, info, debug or trace"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    match args.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
+        LogFormat::Pretty => lines.compact().with_target(false).init(),
+    }
+    Ok(())
+}
+
+/// A registry that already says which build this is.
+pub fn registry(version: &'static str) -> Registry {
+    let mut registry = Registry::with_prefix("ffprobe_api");
+    registry.register("build", "Which build this process is", Info::new(vec![("version", version)]));
+    registry
+}
+
+/// Binds the address of `METRICS_ADDR`; `None` if it is turned off.
+pub async fn bind_metrics(args: &TelemetryArgs) -> Result<Option<TcpListener>, ConfigError> {
+    if args.metrics_addr.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |problem: String| ConfigError::new("METRICS_ADDR", problem, "write ADDRESS:PORT with a free port, or leave it empty");
+    let addr: SocketAddr = args.metrics_addr.parse().map_err(|_| wrong(format!("'{}' is not ADDRESS:PORT", args.metrics_addr)))?;
+    TcpListener::bind(addr).await.map(Some).map_err(|e| wrong(format!("cannot listen on {addr}: {e}")))
+}
+
+/// Serves `/metrics` and `/health/live` until the process ends.
+pub async fn serve_metrics(listener: TcpListener, registry: Registry) -> std::io::Result<()> {
+    let registry = Arc::new(registry);
+    let metrics = get(move || {
+        let registry = Arc::clone(&registry);
+        async move { render(&registry) }
+    });
+    let router = Router::new().route("/metrics", metrics).route("/health/live", get(|| async { "alive\n" }));
+    axum::serve(listener, router).await
+}
+
+fn render(registry: &Registry) -> axum::response::Response {
+    let mut text = String::new();
+    match encode(&mut text, registry) {
+        Ok(()) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

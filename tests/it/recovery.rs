@@ -1,0 +1,228 @@
+//! What happens when processes die, stop or lose their servers: no job is lost, none is finished twice.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tests::{Http, Installation, samples, servers};
+
+/// An ffprobe that takes its time: says so in a file named by its process id, waits for the file `go`, then probes.
+fn slow_ffprobe(installation: &Installation) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = installation.folder();
+    let script = folder.join("slow-ffprobe");
+    let text = format!(
+        "#!/bin/sh\ncase \"$1\" in -version) exec ffprobe -version;; esac\nif [ -e {f}/slow ]; then echo $$ > {f}/started.$$; while [ ! -e {f}/go ]; do sleep 0.05; done; fi\nexec ffprobe \"$@\"\n",
+        f = folder.display()
+    );
+    std::fs::write(&script, text).expect("writes");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("is executable");
+    script.display().to_string()
+}
+
+/// From now on ffprobe waits.
+fn hold(installation: &Installation) {
+    std::fs::write(installation.folder().join("slow"), "").expect("writes");
+}
+
+/// Lets every waiting ffprobe go on.
+fn let_go(installation: &Installation) {
+    std::fs::write(installation.folder().join("go"), "").expect("writes");
+}
+
+/// Process ids of the ffprobes that have started to wait.
+fn started(installation: &Installation) -> Vec<u32> {
+    let names = std::fs::read_dir(installation.folder()).expect("there").flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter_map(|n| n.strip_prefix("started.")?.parse().ok()).collect()
+}
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+async fn submit(installation: &Installation, http: &Http) -> String {
+    let file = installation.put("a.wav", &std::fs::read(samples::path("wav")).expect("a sample"));
+    let job = http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": file}})).await;
+    assert_eq!(job.status, 202, "{}", job.text);
+    job.json["id"].as_str().expect("an id").to_owned()
+}
+
+/// How a job's attempts ended, in order.
+async fn outcomes(installation: &Installation, job: &str) -> Vec<String> {
+    let sql = "select coalesce(outcome, 'open') from attempt where job_id = $1 order by number";
+    sqlx::query_scalar(sql).bind(uuid::Uuid::parse_str(job).expect("an id")).fetch_all(&installation.db).await.expect("lists")
+}
+
+async fn results(installation: &Installation) -> i64 {
+    sqlx::query_scalar("select count(*) from result").fetch_one(&installation.db).await.expect("counts")
+}
+
+fn is_gone(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn a_killed_workers_job_is_run_by_another() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = slow_ffprobe(&installation);
+    let slow = [("FFPROBE_PATH", ffprobe.as_str()), ("SANDBOX", "off")];
+    let first = installation.worker(&slow);
+    hold(&installation);
+    let job = submit(&installation, &http).await;
+    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    first.kill();
+    let child = started(&installation)[0];
+    until("ffprobe dies with its worker", async || is_gone(child)).await;
+    let _second = installation.worker(&slow);
+    let_go(&installation);
+    let begun = Instant::now();
+    let ended = http.wait(&job).await;
+    println!("a killed worker's job was finished {:.1} s later", begun.elapsed().as_secs_f64());
+    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(2)), "{ended}");
+    assert_eq!(outcomes(&installation, &job).await, ["lost", "succeeded"]);
+    assert_eq!(results(&installation).await, 1);
+}
+
+#[tokio::test]
+async fn a_worker_cut_off_for_longer_than_its_lease_changes_nothing() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = slow_ffprobe(&installation);
+    let slow = [("FFPROBE_PATH", ffprobe.as_str()), ("SANDBOX", "off"), ("WORKER_ROLES", "probe")];
+    let mut first = installation.worker(&slow);
+    hold(&installation);
+    let job = submit(&installation, &http).await;
+    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    first.signal(Signal::STOP);
+    // its lease runs out while it stands still
+    sqlx::query("update job set lease_until = clock_timestamp() - interval '1 second'").execute(&installation.db).await.expect("shifts");
+    let_go(&installation);
+    let _second = installation.worker(&[]);
+    let ended = http.wait(&job).await;
+    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(2)), "{ended}");
+    first.signal(Signal::CONT);
+    first.wait_for(|line| (line.contains("lost") && line.contains("attempt")).then_some(()), "the attempt is lost");
+    assert_eq!(http.get(&format!("/api/v1/jobs/{job}?include=result")).await.json, ended, "the late finish changed nothing");
+    assert_eq!(outcomes(&installation, &job).await, ["lost", "succeeded"]);
+    assert_eq!(results(&installation).await, 1);
+}
+
+#[tokio::test]
+async fn a_stopping_worker_finishes_what_it_runs() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = slow_ffprobe(&installation);
+    let mut worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("SHUTDOWN_GRACE", "30")]);
+    hold(&installation);
+    let job = submit(&installation, &http).await;
+    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    worker.signal(Signal::TERM);
+    worker.wait_for_line("draining");
+    let_go(&installation);
+    assert!(worker.wait().success());
+    let ended = http.get(&format!("/api/v1/jobs/{job}")).await;
+    assert_eq!((&ended.json["state"], &ended.json["attempt"]), (&json!("succeeded"), &json!(1)), "{}", ended.text);
+}
+
+#[tokio::test]
+async fn beyond_the_grace_jobs_go_back_uncharged() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = slow_ffprobe(&installation);
+    let mut worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("SHUTDOWN_GRACE", "1")]);
+    hold(&installation);
+    let job = submit(&installation, &http).await;
+    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    let child = started(&installation)[0];
+    worker.signal(Signal::TERM);
+    assert!(worker.wait().success());
+    assert!(is_gone(child), "ffprobe is dead");
+    let waiting = http.get(&format!("/api/v1/jobs/{job}")).await;
+    assert_eq!((&waiting.json["state"], &waiting.json["attempt"]), (&json!("queued"), &json!(0)), "{}", waiting.text);
+    assert_eq!(outcomes(&installation, &job).await, ["released"]);
+    let_go(&installation);
+    let _next = installation.worker(&[]);
+    let ended = http.wait(&job).await;
+    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(1)), "{ended}");
+}
+
+#[tokio::test]
+async fn a_file_that_kills_every_worker_runs_out_of_attempts() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let job = submit(&installation, &http).await;
+    let id = uuid::Uuid::parse_str(&job).expect("an id");
+    let claimant = shared::store::job::lease::Claimant {
+        id: shared::id::WorkerId::new(),
+        name: "doomed".into(),
+        media_roots: vec!["media".into()],
+        has_uploads: true,
+    };
+    for attempt in 1..=5 {
+        let claim = shared::lifecycle::claim(&installation.db, shared::id::JobId(id), &claimant).await.expect("asks").expect("is to be had");
+        assert_eq!(claim.job.attempt, attempt);
+        // the worker dies: nobody beats, and the lease runs out
+        sqlx::query("update job set lease_until = clock_timestamp() - interval '1 second'").execute(&installation.db).await.expect("shifts");
+        let rescued = shared::lifecycle::rescue(&installation.db).await.expect("rescues");
+        assert_eq!(rescued.len(), 1);
+    }
+    let ended = http.get(&format!("/api/v1/jobs/{job}")).await;
+    assert_eq!((&ended.json["state"], &ended.json["failure"]["code"]), (&json!("failed"), &json!("worker_lost")), "{}", ended.text);
+    assert_eq!(outcomes(&installation, &job).await, ["lost"; 5]);
+}
+
+#[tokio::test]
+async fn without_redis_jobs_start_some_seconds_later() {
+    let (private, own) = servers::own().await;
+    let installation = Installation::on(&own).await;
+    let (_api, http) = installation.api(&[]);
+    let _worker = installation.worker(&[]);
+    let redis = rustix::process::Pid::from_raw(private.pids().redis.expect("runs").cast_signed()).expect("a pid");
+    rustix::process::kill_process(redis, Signal::KILL).expect("kills");
+    until("health notices", async || http.get("/health").await.json["redis"] == "unhealthy").await;
+    assert_eq!(http.get("/health/ready").await.json["status"], "degraded");
+    let begun = Instant::now();
+    let job = submit(&installation, &http).await;
+    let ended = http.wait(&job).await;
+    println!("without Redis a job took {:.1} s", begun.elapsed().as_secs_f64());
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn lost_tickets_cost_seconds_only() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let job = submit(&installation, &http).await;
+    // as if its ticket had been sent, and Redis had forgotten it
+    sqlx::query("update job set dispatched_at = clock_timestamp()").execute(&installation.db).await.expect("marks");
+    let _worker = installation.worker(&[]);
+    assert_eq!(http.wait(&job).await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn postgres_restarting_loses_nothing() {
+    let (mut private, own) = servers::own().await;
+    let installation = Installation::on(&own).await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = slow_ffprobe(&installation);
+    let _worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off")]);
+    hold(&installation);
+    let job = submit(&installation, &http).await;
+    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    let postgres = rustix::process::Pid::from_raw(private.pids().postgres.expect("runs").cast_signed()).expect("a pid");
+    rustix::process::kill_process(postgres, Signal::QUIT).expect("ends at once");
+    let supervised = tokio::spawn(async move { private.supervise().await });
+    until("PostgreSQL is away", async || http.get("/health").await.status == 503).await;
+    let_go(&installation);
+    until("PostgreSQL is back", async || http.get("/health").await.status == 200).await;
+    let ended: Value = http.wait(&job).await;
+    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(1)), "{ended}");
+    assert_eq!(results(&installation).await, 1);
+    supervised.abort();
+}

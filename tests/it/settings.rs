@@ -1,0 +1,97 @@
+//! Wrong settings stop the start with a message that names the variable and the fix.
+
+use tests::{Installation, Program, binaries};
+
+const GOOD: &str = "5f1d7c0be2a94e6fb0c3d9182a7e64f55f1d7c0be2a94e6f";
+
+fn refusal(binary: &str, environment: &[(String, String)]) -> String {
+    let mut program = Program::start(binary, &binaries::path(binary), &[], environment);
+    let status = program.wait();
+    assert!(!status.success(), "{environment:?} was accepted");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    program.log()
+}
+
+fn with(environment: &[(String, String)], name: &str, value: Option<&str>) -> Vec<(String, String)> {
+    let mut changed: Vec<_> = environment.iter().filter(|(k, _)| k != name).cloned().collect();
+    changed.extend(value.map(|v| (name.to_owned(), v.to_owned())));
+    changed
+}
+
+#[tokio::test]
+async fn the_api_refuses_wrong_settings() {
+    let installation = Installation::new().await;
+    let good = installation.environment();
+    let empty = installation.folder().join("empty");
+    std::fs::write(&empty, "\n").expect("writes");
+    let empty = empty.display().to_string();
+    let rows: &[(&str, Option<&str>, &str)] = &[
+        ("API_KEY_PEPPER", None, "API_KEY_PEPPER: it is not set"),
+        ("API_KEY_PEPPER", Some(""), "API_KEY_PEPPER: it is not set"),
+        ("API_KEY_PEPPER", Some("short"), "shorter than 32"),
+        ("API_KEY_PEPPER", Some("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "repeats"),
+        ("API_KEY_PEPPER", Some("changeme-changeme-0123456789-abcdefgh"), "placeholder"),
+        ("API_KEY_PEPPER_FILE", Some("/nowhere"), "both API_KEY_PEPPER and API_KEY_PEPPER_FILE"),
+        ("DATABASE_URL", Some("mysql://x"), "DATABASE_URL: it is not a PostgreSQL URL"),
+        ("REDIS_URL", Some("http://x"), "REDIS_URL: it is not a Redis URL"),
+        ("MEDIA_ROOTS", Some("media"), "MEDIA_ROOTS: 'media' has no '='"),
+        ("MEDIA_ROOTS", Some("a=relative"), "MEDIA_ROOTS: 'relative' is not an absolute directory"),
+        ("STORAGE_URL", Some("/data"), "STORAGE_URL: '/data' is not a local directory"),
+        ("BASE_URL", Some("probe.example.com"), "BASE_URL"),
+        ("METRICS_ADDR", Some("9464"), "METRICS_ADDR"),
+        ("LOG_LEVEL", Some("=nonsense="), "LOG_LEVEL"),
+        ("API_PORT", Some("70000"), "API_PORT"),
+        ("MAX_UPLOAD_BYTES", Some("50GB"), "MAX_UPLOAD_BYTES"),
+        ("BOOTSTRAP_ADMIN_API_KEY_FILE", Some(&empty), "BOOTSTRAP_ADMIN_API_KEY"),
+    ];
+    for (name, value, wanted) in rows {
+        let message = refusal("ffprobe-api", &with(&good, name, *value));
+        let named = message.contains(wanted) || message.to_uppercase().replace('-', "_").contains(wanted);
+        assert!(named, "{name}={value:?}: {message}");
+        assert!(!message.contains(GOOD) && !message.contains("f3a1c05d"), "a secret stands in the message: {message}");
+    }
+}
+
+#[tokio::test]
+async fn the_worker_refuses_wrong_settings() {
+    let installation = Installation::new().await;
+    let good = installation.environment();
+    for (name, value, wanted) in [
+        ("FFPROBE_PATH", "/nowhere/ffprobe", "FFPROBE_PATH"),
+        ("FFPROBE_PATH", "/bin/true", "/bin/true"),
+        ("WORKER_ROLES", "dance", "dance"),
+        ("WORKER_SLOTS", "0", "0 is not in"),
+        ("SANDBOX", "maybe", "maybe"),
+        ("SHUTDOWN_GRACE", "soon", "soon"),
+    ] {
+        let message = refusal("ffprobe-worker", &with(&good, name, Some(value)));
+        assert!(message.contains(wanted), "{name}={value}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_schema_is_named() {
+    let installation = Installation::new().await;
+    sqlx::query("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").execute(&installation.db).await.expect("forgets");
+    for binary in ["ffprobe-api", "ffprobe-worker"] {
+        let message = refusal(binary, &installation.environment());
+        assert!(message.contains("probectl migrate"), "{binary}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_admin_key_may_come_from_a_file() {
+    let installation = Installation::new().await;
+    let key = shared::bootstrap::mint();
+    let file = installation.folder().join("first-key");
+    std::fs::write(&file, format!("{}\n", key.expose())).expect("writes");
+    let file = file.display().to_string();
+    // there is an admin key already, so this one is not used
+    let (api, http) = installation.api(&[("BOOTSTRAP_ADMIN_API_KEY_FILE", &file)]);
+    http.with_key(Some(key.expose())).get("/api/v1/jobs").await.problem(401, "unauthorized");
+    api.stop();
+    sqlx::query("delete from api_key").execute(&installation.db).await.expect("forgets");
+    let (_api, http) = installation.api(&[("BOOTSTRAP_ADMIN_API_KEY_FILE", &file)]);
+    assert_eq!(http.with_key(Some(key.expose())).get("/api/v1/jobs").await.status, 200);
+    http.get("/api/v1/jobs").await.problem(401, "unauthorized");
+}

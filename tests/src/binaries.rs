@@ -1,0 +1,28 @@
+//! The binaries under test, built once per run so that none is stale.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The top folder of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a member of the workspace")
+}
+
+/// The path of one of our binaries, freshly built.
+pub fn path(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--workspace", "--bins"])
+            .current_dir(workspace())
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the binaries do not build");
+        // tests run from target/PROFILE/deps, the binaries lie in target/debug
+        let own = std::env::current_exe().expect("a test has a path");
+        let target = own.ancestors().nth(3).expect("target/PROFILE/deps/it");
+        target.join("debug")
+    });
+    folder.join(name)
+}

@@ -1,0 +1,154 @@
+//! One installation under test: a database, a Redis prefix, an upload volume, a media root, a key, and as many API and
+//! worker processes as the test wants.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shared::access::{Pepper, Role};
+use shared::bootstrap::{first_admin, mint};
+use shared::store::access::{NewKey, Reach, ensure_tenant, insert_key};
+use shared::store::{self, Pool};
+use tempfile::TempDir;
+
+use crate::binaries;
+use crate::http::Http;
+use crate::process::Program;
+use crate::servers::{Servers, servers};
+
+/// A pepper like any other.
+const PEPPER: &str = "f3a1c05d7e924b68a0d1e2f3948576b1c2d3e4f5";
+
+/// One installation.
+pub struct Installation {
+    /// Its database, for looking behind the API.
+    pub db: Pool,
+    /// Its admin key.
+    pub key: String,
+    database_url: String,
+    redis_url: String,
+    folder: TempDir,
+    count: AtomicU32,
+}
+
+impl Installation {
+    /// An installation without processes.
+    pub async fn new() -> Self {
+        Self::on(servers()).await
+    }
+
+    /// An installation on servers of the test's own.
+    pub async fn on(servers: &Servers) -> Self {
+        let database_url = servers.database().await;
+        let db = store::connect(database_url.parse().expect("a URL"), 4);
+        let key = mint();
+        first_admin(&db, &Pepper::new(PEPPER.to_owned().into()), &key).await.expect("a key");
+        let folder = TempDir::new_in(servers.folder()).expect("a folder");
+        std::fs::create_dir(folder.path().join("media")).expect("a media root");
+        let redis_url = servers.redis_url().to_owned();
+        Self { db, key: key.expose().to_owned(), database_url, redis_url, folder, count: AtomicU32::new(0) }
+    }
+
+    /// An installation with one API and one worker, and requests to it with its admin key.
+    pub async fn running() -> (Self, Http, Vec<Program>) {
+        let this = Self::new().await;
+        let (api, http) = this.api(&[]);
+        let worker = this.worker(&[]);
+        (this, http, vec![api, worker])
+    }
+
+    /// The media root.
+    pub fn media(&self) -> PathBuf {
+        self.folder.path().join("media")
+    }
+
+    /// The upload volume.
+    pub fn uploads(&self) -> PathBuf {
+        self.folder.path().join("uploads")
+    }
+
+    /// A folder for whatever the test needs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where its database is.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// What every process of it is told.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let pairs = [
+            ("DATABASE_URL", self.database_url.clone()),
+            ("REDIS_URL", self.redis_url.clone()),
+            ("MEDIA_ROOTS", format!("media={}", self.media().display())),
+            ("STORAGE_URL", format!("file://{}", self.uploads().display())),
+            ("API_KEY_PEPPER", PEPPER.to_owned()),
+            ("API_PORT", "0".to_owned()),
+            ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
+            ("LOG_LEVEL", "debug,sqlx=info,hyper=info".to_owned()),
+            ("SHUTDOWN_GRACE", "5".to_owned()),
+            ("WORKER_SLOTS", "2".to_owned()),
+            ("DATABASE_MAX_CONNECTIONS", "8".to_owned()),
+        ];
+        pairs.map(|(k, v)| (k.to_owned(), v)).into()
+    }
+
+    fn with(&self, changes: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut environment = self.environment();
+        for (name, value) in changes {
+            environment.retain(|(k, _)| k != name);
+            environment.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        environment
+    }
+
+    /// Starts an API with some settings changed; returns requests to it with the admin key.
+    pub fn api(&self, changes: &[(&str, &str)]) -> (Program, Http) {
+        let name = format!("api-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let mut api = Program::start(&name, &binaries::path("ffprobe-api"), &[], &self.with(changes));
+        let line = api.wait_for_line("listening");
+        let url = format!("http://{}", line["addr"].as_str().expect("an address"));
+        (api, Http::new(url, Some(self.key.clone())))
+    }
+
+    /// Starts a worker with some settings changed, and waits until it works.
+    pub fn worker(&self, changes: &[(&str, &str)]) -> Program {
+        let mut worker = self.start_worker(changes);
+        worker.wait_for_line("working");
+        worker
+    }
+
+    /// Starts a worker that may not get far.
+    pub fn start_worker(&self, changes: &[(&str, &str)]) -> Program {
+        let name = format!("worker-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        Program::start(&name, &binaries::path("ffprobe-worker"), &[], &self.with(changes))
+    }
+
+    /// Runs `probectl` against it.
+    pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
+        let mut environment = self.environment();
+        environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
+        environment.push(("FFPROBE_API_KEY".into(), self.key.clone()));
+        Program::start("probectl", &binaries::path("probectl"), arguments, &environment)
+    }
+
+    /// A key of another tenant, or of this one with another role.
+    pub async fn another_key(&self, tenant: &str, role: Role, roots: &[&str]) -> String {
+        let roots: Vec<String> = roots.iter().map(|r| (*r).to_owned()).collect();
+        let tenant = ensure_tenant(&self.db, tenant, &roots).await.expect("a tenant");
+        let key = mint();
+        let digest = key.digest(&Pepper::new(PEPPER.to_owned().into()));
+        let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach: Reach::Tenant };
+        insert_key(&self.db, &new).await.expect("a key");
+        key.expose().to_owned()
+    }
+
+    /// Writes a file into the media root and returns the path a job names.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.media().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, bytes).expect("a file");
+        format!("/{name}")
+    }
+}

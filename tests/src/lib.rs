@@ -1,0 +1,14 @@
+//! The harness: real servers, real processes, real HTTP. One private PostgreSQL and Redis serve the whole run (the same
+//! code as `probectl up`); every test gets a database cloned from a migrated template, its own Redis prefix and volume,
+//! and starts the API and worker binaries it needs.
+
+pub mod binaries;
+pub mod http;
+pub mod installation;
+pub mod process;
+pub mod samples;
+pub mod servers;
+
+pub use http::{Answer, Http};
+pub use installation::Installation;
+pub use process::Program;

@@ -1,0 +1,87 @@
+//! The arguments ffprobe is given. Nothing a client sends ever becomes one: the input is always standard input under a
+//! fixed name, so that no file name is read as an option, a pattern or an address.
+
+use shared::job::Profile;
+
+use super::first_frame::Wanted;
+
+/// The input as ffprobe is told it: standard input, opened anew (so it can seek), under a name without extension (so
+/// only the content decides the format: an extension alone can make ffprobe read 50 GB of zeros as MP3).
+pub const INPUT: &str = "file:/dev/fd/0";
+
+/// Most streams of a file; more are left out and the result is degraded. Contribution feeds have under 100; a bomb of
+/// 29 MB has 1,000 and takes 1.1 GB.
+const MAX_STREAMS: &str = "256";
+/// Largest single allocation in bytes. The index of a track with 10 million samples fits; a bomb's index of 30 million
+/// is refused, which leaves the probe at 53 MB instead of 5.6 GB.
+const MAX_ALLOC: &str = "268435456";
+
+/// Containers and elementary streams, by the names of `ffprobe -demuxers` (a name with commas is one demuxer). Left out
+/// on purpose: playlists and manifests (hls, dash, concat, imf, sdp), which name other files; images and image
+/// sequences; text and subtitles; game formats; trackers; devices; headerless formats, which match anything.
+#[rustfmt::skip]
+const FORMATS: &[&str] = &[
+    // containers
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "mxf", "gxf", "lxf", "avi", "asf", "asf_o",
+    "flv", "ogg", "nut", "rm", "ivr", "wtv", "nsv", "nuv", "ty", "pva", "pmp", "dv", "ivf", "r3d", "cine", "mxg",
+    "dhav", "yuv4mpegpipe",
+    // audio
+    "wav", "w64", "aiff", "au", "caf", "flac", "mp3", "aac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "loas", "amr",
+    "ape", "mpc", "mpc8", "wv", "tta", "tak", "shn", "dsf", "iff", "oma", "qcp", "voc", "avr", "ircam", "sox", "nistsphere",
+    "spdif", "s337m",
+    // video without a container
+    "h264", "hevc", "vvc", "av1", "obu", "mpegvideo", "m4v", "h261", "h263", "vc1", "vc1test", "dirac", "dnxhd", "cavsvideo",
+    "avs2", "avs3", "evc",
+];
+
+/// The arguments of a profile's main run.
+pub(super) fn main(profile: Profile) -> Vec<String> {
+    let show: &[&str] = match profile {
+        Profile::Standard => &["-show_format", "-show_streams", "-show_chapters", "-show_programs"],
+    };
+    around(show)
+}
+
+/// The arguments of the run that reads one key frame of one video stream.
+pub(super) fn first_frame(wanted: &Wanted) -> Vec<String> {
+    let (stream, packets) = (wanted.stream.to_string(), format!("%+#{}", wanted.packets));
+    // skipping all but key frames costs nothing where the first packet is one, and keeps ffprobe from decoding a
+    // stream that was cut in the middle until then
+    around(&["-select_streams", &stream, "-skip_frame", "nokey", "-show_frames", "-read_intervals", &packets])
+}
+
+fn around(show: &[&str]) -> Vec<String> {
+    let formats = FORMATS.join(",");
+    // the plus keeps what is set already: like messages in a row are counted, not repeated
+    let before =
+        ["-v", "+level+warning", "-hide_banner", "-show_error", "-protocol_whitelist", "file", "-format_whitelist"];
+    let limits = [formats.as_str(), "-max_streams", MAX_STREAMS, "-max_alloc", MAX_ALLOC, "-of", "json=c=1"];
+    before.iter().chain(&limits).chain(show).chain(&["-i", INPUT]).map(|a| (*a).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_names_other_files_is_read() {
+        let all: Vec<&str> = FORMATS.iter().flat_map(|f| f.split(',')).collect();
+        let banned =
+            ["hls", "dash", "concat", "imf", "sdp", "image2", "tty", "srt", "webvtt", "lrc", "lavfi", "data", "gif"];
+        for name in banned {
+            assert!(!all.contains(&name), "{name}");
+        }
+        assert!(!all.iter().any(|name| name.ends_with("_pipe") || name.is_empty() || name.contains(' ')));
+        let unique: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(unique.len(), all.len());
+    }
+
+    #[test]
+    fn the_input_is_always_last_and_always_ours() {
+        let runs = [main(Profile::Standard), first_frame(&Wanted { stream: 3, packets: 1 })];
+        for arguments in runs {
+            assert_eq!(arguments[arguments.len() - 2..], ["-i", INPUT]);
+            assert!(arguments.windows(2).any(|w| w == ["-protocol_whitelist", "file"]));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The worker: claims jobs and runs ffprobe on them in a jail; as relay it sends tickets for due jobs; as upkeep it
+//! takes jobs from dead workers. Any number of processes in any mix of roles may run.
+
+pub mod claim;
+pub mod ffprobe;
+pub mod jail;
+pub mod keep;
+pub mod metrics;
+pub mod probe;
+pub mod registry;
+pub mod relay;
+pub mod settings;
+pub mod source;
+pub mod upkeep;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use shared::id::{InstallationId, WorkerId};
+use shared::queue::{Bell, Queue};
+use shared::storage::Storage;
+use shared::store::Pool;
+use shared::store::job::lease::Claimant;
+use shared::store::worker::{Condition, NewWorker};
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ffprobe::Ffprobe;
+use crate::metrics::Metrics;
+use crate::settings::Role;
+use crate::source::MediaRoots;
+
+/// Bells a slow task may fall behind before it looks at the database instead.
+const BELLS: usize = 1_024;
+/// Longest look at a mount; a dead one would hang for ever.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(2);
+/// What jobs get to stop and be handed back once the grace is over.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// Everything the parts of a worker process share.
+pub struct Worker {
+    /// This run of the process, as the registry shows it.
+    pub identity: NewWorker,
+    /// What it takes part in.
+    pub roles: Vec<Role>,
+    /// PostgreSQL.
+    pub db: Pool,
+    /// Redis.
+    pub queue: Queue,
+    /// Whose jobs these are.
+    pub installation: InstallationId,
+    /// The upload volume.
+    pub storage: Storage,
+    /// Configured media roots; those mounted are in `condition`.
+    pub roots: MediaRoots,
+    /// How to run ffprobe; none without the probe role.
+    pub ffprobe: Option<Ffprobe>,
+    /// One permit a slot. A permit is taken before a claim and travels with the job.
+    pub slots: Arc<Semaphore>,
+    /// How many permits there are.
+    pub slot_count: usize,
+    /// What it can reach right now.
+    pub condition: RwLock<Condition>,
+    /// Running jobs.
+    pub jobs: TaskTracker,
+    /// Take no new jobs.
+    pub draining: CancellationToken,
+    /// Stop the running ones and hand them back.
+    pub kill: CancellationToken,
+    /// Everything the doorbell says.
+    pub bells: broadcast::Sender<Bell>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Worker {
+    /// Its id.
+    pub fn id(&self) -> WorkerId {
+        self.identity.id
+    }
+
+    /// Who claims, with what it can reach right now.
+    pub fn claimant(&self) -> Claimant {
+        let now = self.condition.read().unwrap_or_else(PoisonError::into_inner);
+        Claimant {
+            id: self.id(),
+            name: self.identity.name.clone(),
+            media_roots: now.media_roots.clone(),
+            has_uploads: now.has_uploads,
+        }
+    }
+
+    /// Whether the upload volume is there at this moment.
+    pub async fn sees_uploads(&self) -> bool {
+        let (storage, installation) = (self.storage.clone(), self.installation);
+        let look = tokio::task::spawn_blocking(move || storage.belongs_to(installation));
+        matches!(tokio::time::timeout(MOUNT_PATIENCE, look).await, Ok(Ok(true)))
+    }
+
+    /// Rings; a bell that cannot be rung costs its listeners a second.
+    pub async fn ring(&self, bell: Bell) {
+        if let Err(error) = self.queue.ring(bell).await {
+            tracing::debug!(%error, "bell not rung; listeners look once a second");
+        }
+    }
+}
+
+/// A channel for bells, made before the worker so that nobody misses the first one.
+pub fn bells() -> broadcast::Sender<Bell> {
+    broadcast::channel(BELLS).0
+}
+
+/// Works until `draining` is canceled, with `entry` as its row in the registry, then finishes what runs within `grace` and hands back the rest.
+pub async fn run(worker: Arc<Worker>, entry: registry::Entry, grace: Duration) {
+    let mut parts = tokio::task::JoinSet::new();
+    let background = [
+        tokio::spawn(shared::queue::listen(worker.queue.clone(), worker.bells.clone())),
+        tokio::spawn(registry::run(Arc::clone(&worker), entry)),
+    ];
+    for role in &worker.roles {
+        match role {
+            Role::Probe => {
+                parts.spawn(claim::tickets(Arc::clone(&worker)));
+                parts.spawn(claim::overdue(Arc::clone(&worker)));
+            }
+            Role::Relay => drop(parts.spawn(relay::run(Arc::clone(&worker)))),
+            Role::Upkeep => drop(parts.spawn(upkeep::run(Arc::clone(&worker)))),
+        }
+    }
+    // every part ends by itself once draining begins
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part of the worker died; stopping so that a fresh process can take over");
+            worker.draining.cancel();
+        }
+    }
+    worker.jobs.close();
+    tracing::info!(jobs = worker.jobs.len(), grace_seconds = grace.as_secs(), "draining");
+    if tokio::time::timeout(grace, worker.jobs.wait()).await.is_err() {
+        tracing::warn!(jobs = worker.jobs.len(), "the grace is over; running jobs go back to the queue");
+        worker.kill.cancel();
+        if tokio::time::timeout(HAND_BACK, worker.jobs.wait()).await.is_err() {
+            tracing::error!(jobs = worker.jobs.len(), "jobs could not be handed back; their leases run out by themselves");
+        }
+    }
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+    registry::sign_off(&worker).await;
+}

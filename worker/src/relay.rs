@@ -1,0 +1,135 @@
+//! The relay: sends tickets for due jobs, in the order they shall run, and sends those again that were lost. It keeps
+//! the list in Redis short: Redis knows no order but arrival, so a long list would undo the relay's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::error::Result;
+use shared::id::JobId;
+use shared::queue::{Bell, Sent, WINDOW_MAX};
+use shared::store;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::Worker;
+
+/// How often due jobs are looked for when no bell rings.
+const TICK: Duration = Duration::from_millis(200);
+/// Least number of tickets the list may hold.
+const WINDOW_MIN: usize = 4;
+/// Tickets beyond the free slots, per worker: what it may take while the relay is not looking.
+const WINDOW_SPARE: usize = 2;
+/// How long the workers' capacity is believed.
+const CAPACITY_AGE: Duration = Duration::from_secs(1);
+/// How often lost tickets are looked for.
+const RESEND_EVERY: Duration = Duration::from_secs(5);
+/// A ticket nobody claimed for this long, and that is not in the list, was lost.
+const RESEND_AGE: Duration = Duration::from_secs(15);
+
+/// Sends tickets until the worker drains.
+pub async fn run(worker: Arc<Worker>) {
+    let mut bells = worker.bells.subscribe();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut relay = Relay { window: WINDOW_MIN, capacity_at: None, resent_at: Instant::now(), troubled: false };
+    loop {
+        tokio::select! {
+            () = worker.draining.cancelled() => return,
+            _ = tick.tick() => {}
+            bell = bells.recv() => match bell {
+                Ok(Bell::Wake | Bell::Missed) | Err(RecvError::Lagged(_)) => {}
+                Ok(_) => continue,
+                Err(RecvError::Closed) => drop(tick.tick().await),
+            },
+        }
+        match relay.round(&worker).await {
+            Ok(()) if relay.troubled => {
+                relay.troubled = false;
+                tracing::info!("the relay works again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !relay.troubled {
+                    tracing::warn!(%error, "the relay cannot work; free workers take overdue jobs by themselves");
+                }
+                relay.troubled = true;
+                tokio::select! {
+                    () = worker.draining.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    }
+}
+
+struct Relay {
+    window: usize,
+    capacity_at: Option<Instant>,
+    resent_at: Instant,
+    troubled: bool,
+}
+
+impl Relay {
+    /// One round: fills the window with due jobs and, now and then, looks for lost tickets.
+    async fn round(&mut self, worker: &Worker) -> Result<()> {
+        if self.capacity_at.is_none_or(|at| at.elapsed() > CAPACITY_AGE) {
+            let capacity = store::worker::capacity(&worker.db).await?;
+            let wanted = capacity.free_slots + capacity.workers * WINDOW_SPARE as i64;
+            self.window = usize::try_from(wanted).unwrap_or(0).clamp(WINDOW_MIN, WINDOW_MAX);
+            self.capacity_at = Some(Instant::now());
+        }
+        if self.resent_at.elapsed() > RESEND_EVERY {
+            self.resent_at = Instant::now();
+            resend(worker).await?;
+        }
+        let room = self.window.saturating_sub(worker.queue.len().await?);
+        if room == 0 {
+            return Ok(());
+        }
+        let due = take_turn(worker, room).await?;
+        send(worker, &due).await
+    }
+}
+
+/// Marks up to `room` due jobs as dispatched. The mark is committed before a ticket is sent: a ticket that is lost
+/// between the two is sent again, one sent twice is harmless.
+async fn take_turn(worker: &Worker, room: usize) -> Result<Vec<JobId>> {
+    let mut tx = worker.db.begin().await?;
+    if !store::job::dispatch::try_relay_turn(&mut tx).await? {
+        return Ok(Vec::new());
+    }
+    let due = store::job::dispatch::mark_due(&mut tx, i64::try_from(room).unwrap_or(i64::MAX)).await?;
+    tx.commit().await?;
+    Ok(due)
+}
+
+async fn send(worker: &Worker, due: &[JobId]) -> Result<()> {
+    for (done, job) in due.iter().enumerate() {
+        match worker.queue.send(*job, WINDOW_MAX).await {
+            Ok(Sent::Sent) => drop(worker.metrics.tickets.inc()),
+            Ok(Sent::WindowFull) => return store::job::dispatch::unmark(&worker.db, &due[done..]).await,
+            Err(error) => {
+                store::job::dispatch::unmark(&worker.db, &due[done..]).await?;
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds jobs whose ticket was sent long ago and is gone, and lets them be sent again.
+async fn resend(worker: &Worker) -> Result<()> {
+    let mut connection = worker.db.acquire().await?;
+    let old = store::job::dispatch::list_unclaimed(&mut connection, RESEND_AGE, WINDOW_MAX as i64).await?;
+    drop(connection);
+    if old.is_empty() {
+        return Ok(());
+    }
+    let pending = worker.queue.pending().await?;
+    let lost: Vec<JobId> = old.into_iter().filter(|job| !pending.contains(job)).collect();
+    if !lost.is_empty() {
+        tracing::info!(tickets = lost.len(), "tickets were lost; they are sent again");
+        store::job::dispatch::unmark(&worker.db, &lost).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The worker's settings.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
+
+use crate::jail::Sandbox;
+
+/// A worker of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
+#[derive(Debug, Parser)]
+#[command(name = "ffprobe-worker", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; without one, it works
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Settings of the worker.
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// What else the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try the sandbox on this machine and print what each protection does, as JSON
+    Canary,
+}
+
+/// What a worker process takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Runs ffprobe.
+    Probe,
+    /// Sends tickets for due jobs.
+    Relay,
+    /// Takes jobs from dead workers, cleans up.
+    Upkeep,
+}
+
+impl Role {
+    /// The word used in settings and in the registry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Relay => "relay",
+            Self::Upkeep => "upkeep",
+        }
+    }
+}
+
+/// Settings of the worker.
+#[derive(Debug, Clone, Args)]
+pub struct WorkArgs {
+    /// What this process takes part in, joined by commas. Every installation needs each role at least once
+    #[arg(long, env, value_enum, value_delimiter = ',', default_value = "probe,relay,upkeep")]
+    pub worker_roles: Vec<Role>,
+    /// Jobs it runs at once. Default: the number of processors this process may use
+    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub worker_slots: Option<u16>,
+    /// The ffprobe binary. Default: the one on PATH
+    #[arg(long, env)]
+    pub ffprobe_path: Option<PathBuf>,
+    /// Where ffprobe is looked for without FFPROBE_PATH.
+    #[arg(long, env = "PATH", hide = true, default_value = "")]
+    pub path: OsString,
+    /// How strictly ffprobe is jailed: required (refuse to start if a protection is missing), best_effort or off
+    #[arg(long, env, value_enum, default_value = "best_effort")]
+    pub sandbox: Sandbox,
+    /// Seconds that running jobs get to finish after SIGTERM; beyond it they go back to the queue uncharged
+    #[arg(long, env, default_value = "60", value_parser = config::seconds)]
+    pub shutdown_grace: Duration,
+    /// Where PostgreSQL is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Where media lies.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Logs and metrics.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl WorkArgs {
+    /// Whether the process has this role.
+    pub fn has(&self, role: Role) -> bool {
+        self.worker_roles.contains(&role)
+    }
+
+    /// Jobs it runs at once. Probing is bound by the processor: more slots than processors buy nothing.
+    pub fn slots(&self) -> Result<usize, ConfigError> {
+        if let Some(slots) = self.worker_slots {
+            return Ok(usize::from(slots));
+        }
+        // honours the CPU quota of a container's cgroup
+        std::thread::available_parallelism()
+            .map(usize::from)
+            .map_err(|e| ConfigError::new("WORKER_SLOTS", format!("the number of processors is not known: {e}"), "set it to a number"))
+    }
+}

@@ -1,0 +1,129 @@
+//! The walls themselves: each does what its name says, and each test fails without its wall.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use worker::jail::{Limits, Sandbox, Status};
+
+use crate::{LAUNCHER, Stage, ffprobe, probe, samples};
+
+/// Starts the launcher the way the worker does, but with a program and arguments of our choice.
+fn jailed(sandbox: Sandbox, parent: u32, input: &Path, program: &[&str]) -> Command {
+    let order = serde_json::json!({
+        "parent": parent,
+        "sandbox": sandbox,
+        "limits": Limits::of(shared::job::Profile::Standard),
+        "execute": [program[0], "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
+        "read": ["/lib", "/usr/lib"],
+    });
+    let mut command = Command::new(LAUNCHER);
+    command.arg("jail").arg(order.to_string()).args(program).env_clear();
+    command.stdin(File::open(input).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(sandbox: Sandbox, input: &Path, program: &[&str]) -> Output {
+    jailed(sandbox, std::process::id(), input, program).output().unwrap()
+}
+
+#[tokio::test]
+async fn the_canary_tells_what_holds_here() {
+    let stage = Stage::enter().await;
+    let protections = ffprobe(None, Sandbox::BestEffort).await.canary().await.unwrap();
+    let names: Vec<&str> = protections.0.keys().map(String::as_str).collect();
+    assert_eq!(names, ["capabilities", "landlock_fs", "landlock_tcp", "no_new_privs", "rlimits", "seccomp"]);
+    assert_eq!(protections.0["rlimits"], Status::Active);
+    let required = ffprobe(None, Sandbox::Required).await.canary().await;
+    assert_eq!(required.is_ok(), protections.missing().is_empty(), "{protections:?}");
+
+    let off = ffprobe(None, Sandbox::Off).await.canary().await.unwrap();
+    let active: Vec<&String> = off.0.iter().filter(|(_, s)| **s == Status::Active).map(|(name, _)| name).collect();
+    assert_eq!(active, ["rlimits"], "what is switched off is not called active");
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_wrapper_script_is_refused_with_advice() {
+    let stage = Stage::enter().await;
+    let wrapper = stage.file("wrapper", "#!/bin/sh\nexec ffprobe \"$@\"\n");
+    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let wrapped = ffprobe(Some(&wrapper), Sandbox::BestEffort).await;
+    if let Err(error) = wrapped.canary().await {
+        assert!(format!("{error:#}").contains("wrapper script"), "{error:#}");
+    } else {
+        assert!(!ffprobe(None, Sandbox::BestEffort).await.canary().await.unwrap().missing().is_empty());
+    }
+    assert!(ffprobe(Some(&wrapper), Sandbox::Off).await.run(probe(&samples::mp4())).await.outcome.is_ok());
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_playlist_does_not_reach_another_file_even_without_the_allow_list() {
+    let stage = Stage::enter().await;
+    let secret = stage.file("secret.ts", std::fs::read(samples::hdr10_ts()).unwrap());
+    let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{}\n#EXT-X-ENDLIST\n", secret.display());
+    let list = stage.file("list", list);
+    let program = Command::new("sh").args(["-c", "command -v ffprobe"]).output().unwrap();
+    let program = String::from_utf8(program.stdout).unwrap();
+    let plain = [program.trim(), "-v", "error", "-of", "json", "-show_streams", "-i", "file:/dev/fd/0"];
+    let reads_secret = |sandbox| String::from_utf8_lossy(&output(sandbox, &list, &plain).stdout).contains("hevc");
+    assert!(reads_secret(Sandbox::Off), "without walls the attack works, so this test means something");
+    if ffprobe(None, Sandbox::BestEffort).await.canary().await.unwrap().0["landlock_fs"] == Status::Active {
+        assert!(!reads_secret(Sandbox::Required));
+    }
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn the_launcher_says_why_it_cannot_go_on() {
+    let stage = Stage::enter().await;
+    let input = samples::mp4();
+    for (sandbox, program, code, words) in [
+        (Sandbox::Off, "/nowhere/ffprobe", 126, "/nowhere/ffprobe"),
+        (Sandbox::Off, "/etc/passwd", 126, "ermission denied"),
+    ] {
+        let output = output(sandbox, &input, &[program]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(
+            said.starts_with("ffprobe-worker jail: ") && said.contains(words) && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+    let orphan = jailed(Sandbox::Off, 1, &input, &["/bin/true"]).output().unwrap();
+    assert_eq!(orphan.status.code(), Some(125), "another parent than the worker that gave the order");
+    let garbled = Command::new(LAUNCHER).args(["jail", "{}", "/bin/true"]).output().unwrap();
+    assert_eq!(garbled.status.code(), Some(125));
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_child_dies_with_the_thread_that_started_it() {
+    let stage = Stage::enter().await;
+    let input = samples::mp4();
+    let mut child = std::thread::spawn(move || {
+        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "1000"]).spawn().unwrap();
+        // the launcher must get as far as asking for its death
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        child
+    })
+    .join()
+    .unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_file_of_another_user_that_the_worker_opened_is_readable_in_the_jail() {
+    let stage = Stage::enter().await;
+    let file = stage.file("theirs.mp4", std::fs::read(samples::mp4()).unwrap());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&file, Some(12_345), Some(12_345)).unwrap();
+    }
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    let done = ffprobe(None, Sandbox::BestEffort).await.run(probe(&file)).await;
+    assert!(done.outcome.is_ok(), "{:?}", done.outcome);
+    stage.leave().await;
+}
