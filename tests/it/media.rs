@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use shared::media::{self, Media, NormalizeError};
@@ -22,30 +22,46 @@ fn ffprobe(path: &Path, arguments: &[&str]) -> String {
     String::from_utf8(run.stdout).expect("ffprobe prints UTF-8")
 }
 
-fn headers(path: &Path) -> String {
-    ffprobe(path, &["-show_format", "-show_streams", "-show_chapters", "-show_programs"])
+/// What ffprobe says of a file.
+struct Probe {
+    headers: String,
+    first_frame: String,
 }
 
-fn first_frame(path: &Path) -> String {
-    ffprobe(path, &["-select_streams", "v:0", "-read_intervals", "%+#1", "-show_frames"])
+fn probe(path: &Path) -> Probe {
+    Probe {
+        headers: ffprobe(path, &["-show_format", "-show_streams", "-show_chapters", "-show_programs"]),
+        first_frame: ffprobe(path, &["-select_streams", "v:0", "-read_intervals", "%+#1", "-show_frames"]),
+    }
 }
 
-fn normalized(sample: &Sample) -> Media {
-    let path = sample.path();
-    let size = std::fs::metadata(path).expect("a sample").len();
+/// Every sample with what ffprobe says of it, probed once for all tests, two at a time.
+fn probed() -> impl Iterator<Item = (&'static Sample, &'static Probe)> {
+    static PROBES: LazyLock<Vec<Probe>> = LazyLock::new(|| {
+        samples::make_all();
+        let (first, second) = samples::all().split_at(samples::all().len() / 2);
+        let half = |samples: &'static [Sample]| move || samples.iter().map(|sample| probe(sample.path())).collect();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(half(second));
+            let mut probes: Vec<Probe> = half(first)();
+            probes.append(&mut second.join().expect("ffprobe ran"));
+            probes
+        })
+    });
+    samples::all().iter().zip(PROBES.iter())
+}
+
+fn normalized(sample: &Sample, probe: &Probe) -> Media {
+    let size = std::fs::metadata(sample.path()).expect("a sample").len();
     let name = format!("{}.{}", sample.name, sample.extension);
-    media::normalize(&name, size, &headers(path), Some(&first_frame(path))).expect("a good file is described")
+    media::normalize(&name, size, &probe.headers, Some(&probe.first_frame)).expect("a good file is described")
 }
 
 #[test]
 fn media_says_what_ffmpeg_was_told() {
-    let begun = Instant::now();
-    samples::make_all();
-    println!("samples ready after {:?}", begun.elapsed());
     let mut wrong = Vec::new();
-    for sample in samples::all() {
-        let media = serde_json::to_value(normalized(sample)).expect("media is JSON");
-        println!("{}", serde_json::to_string_pretty(&media).expect("media is JSON"));
+    for (sample, probe) in probed() {
+        let media = serde_json::to_value(normalized(sample, probe)).expect("media is JSON");
         wrong.extend(sample.differences(&media));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -53,8 +69,8 @@ fn media_says_what_ffmpeg_was_told() {
 
 #[test]
 fn differences_are_noticed() {
-    let sample = samples::all().iter().find(|sample| sample.name == "wav").expect("a sample");
-    let mut media = serde_json::to_value(normalized(sample)).expect("media is JSON");
+    let (sample, probe) = probed().find(|(sample, _)| sample.name == "wav").expect("a sample");
+    let mut media = serde_json::to_value(normalized(sample, probe)).expect("media is JSON");
     media["audio"][0]["channels"] = json!(2);
     media["container"]["duration_seconds"] = json!(1.2);
     media["container"].as_object_mut().expect("an object").remove("brand");
@@ -69,8 +85,8 @@ fn differences_are_noticed() {
 
 #[test]
 fn without_the_first_frame_nothing_is_called_standard_range() {
-    for sample in samples::all() {
-        let media = media::normalize("n", 1, &headers(sample.path()), None).expect("a good file is described");
+    for (sample, probe) in probed() {
+        let media = media::normalize("n", 1, &probe.headers, None).expect("a good file is described");
         for video in media.video {
             let formats = serde_json::to_value(&video.hdr.formats).expect("formats are JSON");
             let expected = if sample.name == "hlg" { json!(["HLG"]) } else { Value::Null };
@@ -91,7 +107,8 @@ fn frames_may_stand_in_the_same_document() {
 fn hostile_files_are_refused_or_described_from_their_header() {
     for hostile in samples::hostile() {
         let path = hostile.path();
-        let described = media::normalize("x.mp4", 1, &headers(&path), Some(&first_frame(&path)));
+        let probe = probe(&path);
+        let described = media::normalize("x.mp4", 1, &probe.headers, Some(&probe.first_frame));
         match hostile.outcome {
             Outcome::Unreadable => assert!(matches!(described, Err(NormalizeError::Nothing)), "{}", hostile.name),
             Outcome::HeaderOnly => {
@@ -104,9 +121,9 @@ fn hostile_files_are_refused_or_described_from_their_header() {
 
 #[test]
 fn the_raw_document_carries_the_clients_name() {
-    for sample in samples::all() {
-        let raw = headers(sample.path());
-        let renamed = media::rename_filename(&raw, "client's \"name\".bin").expect("ffprobe prints JSON");
+    for (sample, probe) in probed() {
+        let raw = &probe.headers;
+        let renamed = media::rename_filename(raw, "client's \"name\".bin").expect("ffprobe prints JSON");
         let ours = serde_json::to_string(&sample.path()).expect("a path is text");
         assert_eq!(renamed.matches(&ours).count(), 0, "our path leaks: {renamed}");
         assert_eq!(renamed, raw.replacen(&ours, r#""client's \"name\".bin""#, 1), "nothing else changes");
@@ -125,9 +142,12 @@ fn pixel_formats_mean_what_ffmpeg_says() {
         let [_, name, _, bits_per_pixel, ..] = columns[..] else { panic!("unexpected line {line}") };
         let json = format!(r#"{{"streams":[{{"codec_type":"video","pix_fmt":"{name}"}}]}}"#);
         let video = &media::normalize("n", 1, &json, None).expect("JSON").video[0];
-        let Some(depths) = columns.get(4).map(|depths| depths.split('-').collect::<Vec<_>>()) else {
+        // Hardware surfaces have no depth.
+        if bits_per_pixel == "0" {
+            assert_eq!((video.bit_depth, &video.chroma_subsampling), (None, &None), "{name}");
             continue;
-        };
+        }
+        let depths: Vec<&str> = columns.get(4).expect("depths").split('-').collect();
         let even = depths.iter().all(|depth| *depth == depths[0]) && !name.starts_with("bayer");
         let told: Option<u32> = even.then(|| depths[0].parse().expect("a depth"));
         assert_eq!(video.bit_depth, told, "{name}");

@@ -7,8 +7,9 @@ mod audio;
 mod hostile;
 mod video;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -188,5 +189,7 @@ fn encoder() -> &'static str {
 fn publish(path: &Path, bytes: &[u8]) {
     let unfinished = tempfile::NamedTempFile::new_in(folder()).expect("a temporary file");
     fs::write(unfinished.path(), bytes).expect("the sample is written");
+    // Temporary files are private; a worker under another user has to read this one.
+    fs::set_permissions(unfinished.path(), Permissions::from_mode(0o644)).expect("the sample becomes readable");
     unfinished.persist(path).expect("the sample is renamed");
 }

@@ -6,6 +6,8 @@ pub(super) fn bit_depth(pixel_format: &str) -> Option<u32> {
     let name = native(pixel_format);
     let explicit = match name {
         "monow" | "monob" => Some(1),
+        "rgb444" | "bgr444" => Some(4),
+        "rgb555" | "bgr555" => Some(5),
         "nv20" => Some(10),
         "pal8" | "nv12" | "nv16" | "nv21" | "nv24" | "nv42" | "yuyv422" | "uyvy422" | "yvyu422" | "uyyvyy411" => {
             Some(8)
@@ -141,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn odd_depths_are_unknown_rather_than_wrong() {
-        for name in ["rgb565le", "bgr555be", "rgb444le", "rgb8", "bgr4_byte"] {
+    fn uneven_depths_are_unknown_rather_than_wrong() {
+        for name in ["rgb565le", "rgb8", "bgr4_byte", "bayer_rggb8"] {
             assert_eq!(bit_depth(name), None, "{name}");
         }
     }

@@ -68,7 +68,7 @@ fn mov() -> Sample {
         PICTURE,
         TONE,
         "-c:v prores_ks -profile:v 3 -qscale:v 24 -pix_fmt yuv422p10le -c:a pcm_s24le -timecode 01:00:00;00",
-        "-color_primaries bt709 -color_trc bt709 -colorspace bt709",
+        "-vf setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709",
     ];
     let facts = json!({
         "/container": {
@@ -77,9 +77,10 @@ fn mov() -> Sample {
         "/video/0": {
             "codec": "prores", "codec_tag": "apch", "profile": "HQ", "level": null,
             "frame_rate": {"num": 30000, "den": 1001, "mode": "constant"}, "bit_depth": 10,
-            "chroma_subsampling": "4:2:2", "scan_type": "progressive",
+            "chroma_subsampling": "4:2:2", "scan_type": "progressive", "hdr": {"formats": []},
+            "color": {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709"},
         },
-        "/video/0/hdr/formats": [], "/video/0/color/transfer": "bt709", "/data/#": 1,
+        "/data/#": 1,
         "/audio/0": { "codec": "pcm_s24le", "bit_depth": 24, "bit_rate": 2 * 24 * 48000 },
         "/data/0": { "codec": null, "codec_tag": "tmcd" },
     });
@@ -125,8 +126,10 @@ fn webm() -> Sample {
     let recipe = [PICTURE, TONE, "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 200k -c:a libopus"];
     let facts = json!({
         "/container": { "format": "webm" },
-        "/video/0": { "codec": "vp9", "profile": "Profile 0", "bit_depth": 8, "duration_seconds": 1.001 },
-        "/video/0/frame_rate/num": 30000, "/video/0/frame_rate/den": 1001,
+        "/video/0": {
+            "codec": "vp9", "profile": "Profile 0", "bit_depth": 8, "duration_seconds": 1.001,
+            "frame_rate": {"num": 30000, "den": 1001, "mode": null},
+        },
         "/audio/0": {
             "codec": "opus", "channels": 2, "sample_rate": 48000, "bit_depth": null, "start_seconds": 0.0,
         },
@@ -149,7 +152,7 @@ fn ts() -> Sample {
             "codec": "mpeg2video", "codec_tag": "0x0002", "id": "0x201", "profile": "Main", "level": "Main",
             "frame_rate": {"num": 25, "den": 1, "mode": "constant"}, "scan_type": "progressive",
         },
-        "/video/0/hdr/formats": [], "/audio/#": 2, "/programs/#": 2,
+        "/audio/#": 2, "/programs/#": 2,
         "/audio/0": { "codec": "mp2", "id": "0x202", "bit_rate": 192_000, "language": "eng" },
         "/audio/1": { "language": "fra", "channels": 1 },
         "/programs/0": { "number": 7, "name": "News", "tracks": [0, 1] },
@@ -181,7 +184,6 @@ fn avi() -> Sample {
         "/container": { "format": "avi" },
         "/video/0": {
             "codec": "mpeg4", "codec_tag": "XVID", "frame_rate": {"num": 25, "den": 1, "mode": "constant"},
-            "frame_count": 25,
         },
         "/audio/0": { "codec": "mp3" },
     });
@@ -193,9 +195,10 @@ const UNEVEN: &str = "-vf setpts='if(lt(N,15),N*1001,15*1001+(N-15)*2002)/30000/
 
 fn vfr() -> Sample {
     let facts = json!({
-        "/video/0/frame_rate/mode": "variable", "/video/0/frame_rate/num": 225_000,
-        "/video/0/frame_rate/den": 11011,
-        "/video/0": { "frame_count": 30, "duration_seconds": 1.468 },
+        "/video/0": {
+            "frame_rate": {"num": 225_000, "den": 11011, "mode": "variable"}, "frame_count": 30,
+            "duration_seconds": 1.468,
+        },
     });
     Sample::new("vfr", "mp4", &[PICTURE, UNEVEN, H264, "-bf 0"], facts)
 }
@@ -203,8 +206,7 @@ fn vfr() -> Sample {
 fn vfr_mkv() -> Sample {
     let facts = json!({
         "/container": { "format": "matroska" },
-        "/video/0/frame_rate/mode": null,
-        "/video/0": { "duration_seconds": 1.468 },
+        "/video/0": { "frame_rate": {"mode": null}, "duration_seconds": 1.468 },
     });
     Sample::new("vfr_mkv", "mkv", &[PICTURE, UNEVEN, H264, "-bf 0"], facts)
 }
@@ -253,8 +255,7 @@ fn hdr10() -> Sample {
 fn hlg() -> Sample {
     let parameters = "log-level=error:colorprim=bt2020:transfer=arib-std-b67:colormatrix=bt2020nc";
     let facts = json!({
-        "/video/0/color/transfer": "arib-std-b67", "/video/0/hdr/formats": ["HLG"],
-        "/video/0/hdr/max_cll": null,
+        "/video/0": { "color": {"transfer": "arib-std-b67"}, "hdr": {"formats": ["HLG"], "max_cll": null} },
     });
     Sample::new("hlg", "mp4", &[PICTURE, HEVC, parameters], facts)
 }
@@ -263,27 +264,30 @@ fn ten_bit() -> Sample {
     let facts = json!({
         "/video/0": {
             "profile": "High 4:2:2", "pixel_format": "yuv422p10le", "bit_depth": 10,
-            "chroma_subsampling": "4:2:2",
+            "chroma_subsampling": "4:2:2", "color": {"transfer": null},
+            // Ten bits without a word about the transfer may be anything.
+            "hdr": {"formats": null, "basis": "first_frame"},
         },
-        "/video/0/color/transfer": null,
-        // Ten bits without a word about the transfer may be anything.
-        "/video/0/hdr/formats": null, "/video/0/hdr/basis": "first_frame",
     });
     Sample::new("ten_bit", "mp4", &[PICTURE, H264, "-pix_fmt yuv422p10le"], facts)
 }
 
 fn interlaced() -> Sample {
-    let recipe = [FIELDS, "-r 25", H264, "-x264opts interlaced=1:tff=1"];
+    let recipe = [FIELDS, "-vf setfield=tff -r 25", H264, "-x264opts interlaced=1:tff=1"];
     let facts = json!({
         "/container": { "format": "mpegts" },
-        "/video/0": { "codec": "h264", "scan_type": "interlaced", "field_order": "tt" },
-        "/video/0/frame_rate/num": 25, "/video/0/frame_rate/den": 1,
+        "/video/0": {
+            "codec": "h264", "scan_type": "interlaced", "field_order": "tt",
+            // A transport stream tells the rate, and only a reading of all packets that it holds.
+            "frame_rate": {"num": 25, "den": 1, "mode": null},
+        },
     });
     Sample::new("interlaced", "ts", &recipe, facts)
 }
 
 fn interlaced_mxf() -> Sample {
-    let recipe = [FIELDS, "-r 25 -c:v mpeg2video -pix_fmt yuv422p -flags +ilme+ildct -g 12 -dc 10 -b:v 5M"];
+    let recipe =
+        [FIELDS, "-vf setfield=tff -r 25 -c:v mpeg2video -pix_fmt yuv422p -flags +ilme+ildct -g 12 -dc 10 -b:v 5M"];
     let facts = json!({
         "/container": { "format": "mxf" },
         "/video/0": {
