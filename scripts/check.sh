@@ -21,7 +21,7 @@ fi
 
 step "dependencies: bans, licences, sources"
 if have cargo-deny; then
-  cargo deny --log-level warn check bans licenses sources
+  cargo deny --log-level warn check --hide-inclusion-graph bans licenses sources
 else
   echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"
 fi

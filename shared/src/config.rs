@@ -76,10 +76,13 @@ impl DatabaseArgs {
     pub fn options(&self) -> Result<PgConnectOptions, ConfigError> {
         let url = read_secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref())?;
         if let Some(url) = url {
-            return url.expose_secret().parse().map_err(|_| {
-                // the parser's own message may repeat the password
-                ConfigError::new("DATABASE_URL", "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-            });
+            // the parser takes any scheme, and its own message may repeat the password
+            let wrong = || ConfigError::new("DATABASE_URL", "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE");
+            let text = url.expose_secret();
+            if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+                return Err(wrong());
+            }
+            return text.parse().map_err(|_| wrong());
         }
         let password = read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
         let mut options = PgConnectOptions::new_without_pgpass()

@@ -73,7 +73,7 @@ async fn metrics_have_a_port_of_their_own() {
     http.get("/health").await;
     http.with_key(None).get("/metrics").await.problem(404, "not_found");
     for (program, wanted) in [
-        (&mut api, ["ffprobe_api_build_info", "ffprobe_api_http_requests_total", "ffprobe_api_jobs_submitted"]),
+        (&mut api, ["ffprobe_api_build_info", "ffprobe_api_http_requests_total", "ffprobe_api_http_requests_in_flight"]),
         (&mut worker, ["ffprobe_api_slots 2", "ffprobe_api_jobs_claimed_total", "ffprobe_api_sandbox_protection_active"]),
     ] {
         let addr = program.wait_for_line("metrics")["addr"].as_str().expect("an address").to_owned();

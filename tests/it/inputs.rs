@@ -51,7 +51,7 @@ async fn what_is_not_media_fails_clearly_and_the_service_goes_on() {
     for (name, bytes, code) in [
         ("empty.mp4", &b""[..], "empty_input"),
         ("notes.txt", b"These are notes, not media. They go on for a while.\n", "invalid_media"),
-        ("cut.mp4", cut, "invalid_media"),
+        ("cut.mp4", cut, "truncated_media"),
         ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "blocked_format"),
         ("list.ffconcat", b"ffconcat version 1.0\nfile good.mp4\n", "blocked_format"),
     ] {

@@ -155,7 +155,8 @@ fn pixel_formats_mean_what_ffmpeg_says() {
         if let (Some(depth), Some(chroma), 3..) = (told, &video.chroma_subsampling, depths.len()) {
             let bits: usize = bits_per_pixel.parse().expect("a number");
             let alpha = if depths.len() == 4 { depth as usize } else { 0 };
-            let chroma_bits = (bits - alpha) * 2 / depth as usize;
+            // ffmpeg rounds half bits down
+            let chroma_bits = ((bits - alpha) * 2 + depth as usize / 2) / depth as usize;
             let expected = match chroma.as_str() {
                 "4:4:4" => 6,
                 "4:2:2" | "4:4:0" => 4,

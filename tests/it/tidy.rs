@@ -399,12 +399,12 @@ fn files(folders: &[&str], ending: &str) -> Vec<File> {
 
 fn walk(folder: &Path, paths: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a readable entry").path();
         let binary = ["fixtures", "snapshots"].iter().any(|n| path.ends_with(n));
         if path.is_dir() && !binary {
             walk(&path, paths);
         } else if path.is_file() {
-            paths.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+            paths.push(path.strip_prefix(root()).expect("below the root").to_str().expect("UTF-8").to_owned());
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn make(args: &UpArgs, state: &StateArgs) -> Result<Plan> {
         return Err(busy);
     }
     let address = ports::chosen(args.host, args.port)?;
-    let [api_metrics, worker_metrics] = ports::for_metrics()?;
+    let [api_metrics, worker_metrics] = ports::for_metrics(args.port)?;
     Ok(Plan { state, address, api_metrics, worker_metrics, roots, programs })
 }
 

@@ -57,8 +57,12 @@ pub(super) fn chosen(host: IpAddr, port: u16) -> Result<SocketAddr> {
     bound(SocketAddr::new(host, 0)).context("could not find a free port")
 }
 
-/// Two free ports on the loopback address, the usual ones if possible.
-pub(super) fn for_metrics() -> Result<[SocketAddr; 2]> {
+/// Two free ports on the loopback address: the usual ones if possible, any two when the API takes any, too.
+pub(super) fn for_metrics(api_port: u16) -> Result<[SocketAddr; 2]> {
+    if api_port == 0 {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        return any_two(any).context("could not find two free ports");
+    }
     let ports = FIRST_METRICS_PORT..FIRST_METRICS_PORT + METRICS_PORTS;
     let mut free = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).filter(|address| bound(*address).is_ok());
     match (free.next(), free.next()) {
@@ -67,6 +71,12 @@ pub(super) fn for_metrics() -> Result<[SocketAddr; 2]> {
             "no two of the {METRICS_PORTS} ports from {FIRST_METRICS_PORT} on are free for metrics; end a few programs"
         )),
     }
+}
+
+/// Both are held until both are known, or the second might be the first again.
+fn any_two(any: SocketAddr) -> IoResult<[SocketAddr; 2]> {
+    let (first, second) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
+    Ok([first.local_addr()?, second.local_addr()?])
 }
 
 fn bound(address: SocketAddr) -> IoResult<SocketAddr> {
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn metrics_get_two_different_ports() {
-        let [first, second] = for_metrics().expect("ports");
+        let [first, second] = for_metrics(1).expect("ports");
         assert_ne!(first, second);
         assert_ne!(chosen(HOST, 0).expect("a port").port(), 0);
     }

@@ -105,6 +105,12 @@ pub(super) fn frame_rate(stream: &Stream, fields_per_frame: u32, origin: Origin)
     Some(with(rate, mode))
 }
 
+/// The number of frames in a container of one rate whose clock ticks once per frame: its duration counts them.
+pub(super) fn edit_units(stream: &Stream, origin: Origin) -> Option<u64> {
+    let rate = Rate::of(&stream.r_frame_rate).filter(|_| origin.timing == Timing::Fixed)?;
+    if echoes_time_base(rate, stream) { stream.duration_ts.positive() } else { None }
+}
+
 fn with(rate: Rate, mode: Option<FrameRateMode>) -> FrameRate {
     FrameRate { num: rate.num, den: rate.den, mode }
 }
@@ -113,7 +119,7 @@ fn near(value: f64, target: f64, tolerance: f64) -> bool {
     (value - target).abs() <= tolerance * target
 }
 
-/// Without an average, ffprobe prints the inverse of the time base where it has found no rate.
+/// Whether a rate is one tick per frame. Without an average, ffprobe prints that where it has found no rate.
 fn echoes_time_base(nominal: Rate, stream: &Stream) -> bool {
     Rate::of(&stream.time_base).is_some_and(|base| (base.num, base.den) == (nominal.den, nominal.num))
 }
@@ -219,6 +225,18 @@ mod tests {
         assert_eq!(rate(Timing::Fixed, doubled), Some((30000, 1001, None)));
         let pulldown = r#""r_frame_rate":"30000/1001","avg_frame_rate":"2997/125","codec_name":"mpeg2video""#;
         assert_eq!(rate(Timing::Declared, pulldown), Some((24000, 1001, None)));
+    }
+
+    #[test]
+    fn edit_units_count_frames() {
+        let count = |timing, json: &str| {
+            edit_units(&serde_json::from_str(json).unwrap(), Origin { timing, writer: Writer::Other })
+        };
+        let mxf = r#"{"r_frame_rate":"30000/1001","time_base":"1001/30000","duration_ts":107892}"#;
+        assert_eq!(count(Timing::Fixed, mxf), Some(107_892));
+        assert_eq!(count(Timing::Declared, mxf), None);
+        let fine = r#"{"r_frame_rate":"25/1","time_base":"1/50","duration_ts":50}"#;
+        assert_eq!(count(Timing::Fixed, fine), None);
     }
 
     #[test]

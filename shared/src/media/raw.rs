@@ -99,6 +99,7 @@ object! {
         time_base: Scalar,
         start_time: Scalar,
         duration: Scalar,
+        duration_ts: Scalar,
         bit_rate: Scalar,
         nb_frames: Scalar,
         extradata_size: Scalar,

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::color::{Color, color};
 use super::container::Origin;
-use super::frame_rate::{FrameRate, frame_rate};
+use super::frame_rate::{FrameRate, edit_units, frame_rate};
 use super::hdr::{Hdr, hdr};
 use super::pixel_format::{bit_depth, chroma_subsampling};
 use super::raw::{Frame, Scalar, Stream};
@@ -65,7 +65,8 @@ pub struct Video {
     pub rotation: Option<u16>,
     /// Frames per second.
     pub frame_rate: Option<FrameRate>,
-    /// Number of frames, where the container counts them (MP4 family, AVI, mkvmerge's statistics).
+    /// Number of frames, where the container counts them: MP4 family, AVI (empty chunks included), MXF, and mkvmerge's
+    /// statistics in Matroska. Null elsewhere.
     pub frame_count: Option<u64>,
     /// Average bits per second, from ffprobe, else from mkvmerge's statistics tags.
     pub bit_rate: Option<u64>,
@@ -109,7 +110,7 @@ pub(super) fn video(index: u32, stream: &Stream, frame: Option<&Frame>, origin: 
         display_aspect_ratio: aspect(&stream.display_aspect_ratio),
         rotation: rotation(stream, frame),
         frame_rate: frame_rate(stream, fields_per_frame, origin),
-        frame_count: stream.nb_frames.positive().or(statistics.frame_count),
+        frame_count: stream.nb_frames.positive().or(statistics.frame_count).or_else(|| edit_units(stream, origin)),
         bit_rate: stream.bit_rate.positive().or(statistics.bit_rate),
         pixel_format: pixel_format.map(str::to_owned),
         chroma_subsampling: pixel_format.and_then(chroma_subsampling).map(str::to_owned),

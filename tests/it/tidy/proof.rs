@@ -52,7 +52,8 @@ fn reason_rule() {
     assert_eq!(lines(super::reasons, "a.rs", "\n#[expect(unsafe_code)]\n"), [2]);
     assert_eq!(lines(super::reasons, "a.rs", "#![allow(dead_code)]\n"), [1]);
     assert_eq!(
-        lines(super::reasons, "a.rs", "#[expect(\n    unsafe_code,\n    reason = \"setrlimit\"\n)]\n// #[allow(x)]\n"), NOTHING
+        lines(super::reasons, "a.rs", "#[expect(\n    unsafe_code,\n    reason = \"setrlimit\"\n)]\n// #[allow(x)]\n"),
+        NOTHING
     );
 }
 
@@ -109,7 +110,8 @@ fn floor_rule() {
             rule,
             "shared/src/job.rs",
             "/// See [`crate::store`].\n#[cfg(test)]\nmod tests {\nuse crate::store;\n}\n"
-        ), NOTHING
+        ),
+        NOTHING
     );
     assert_eq!(lines(rule, "shared/src/attic.rs", ""), [1], "a module without a floor");
     assert_eq!(lines(rule, "shared/src/lib.rs", "pub use error::Error;"), NOTHING);
@@ -124,7 +126,8 @@ fn purity_rule() {
             rule,
             "shared/src/job.rs",
             "let words = \"tokio::\";\n#[cfg(test)]\nmod tests { fn f() { Utc::now(); } }"
-        ), NOTHING
+        ),
+        NOTHING
     );
     assert_eq!(lines(rule, "shared/src/store/job.rs", "async fn f() {}"), NOTHING);
 }

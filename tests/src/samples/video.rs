@@ -169,7 +169,7 @@ fn mxf() -> Sample {
         },
         "/video/0": {
             "codec": "mpeg2video", "frame_rate": {"num": 25, "den": 1, "mode": "constant"}, "codec_tag": null,
-            "duration_seconds": 1.0,
+            "frame_count": 25, "duration_seconds": 1.0,
         },
         "/audio/0": {
             "codec": "pcm_s16le", "channels": 2, "channel_layout": null, "bit_depth": 16, "sample_rate": 48000,

@@ -1,7 +1,7 @@
 //! What clients see of a job and its result.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::id::JobId;
@@ -88,7 +88,7 @@ pub struct ResultView {
     pub job_id: JobId,
     /// The normalised description.
     #[schema(value_type = Media)]
-    pub media: Value,
+    pub media: MediaView,
     /// ffprobe's own JSON, verbatim except for `format.filename`, which is your name for the file.
     #[schema(value_type = Object)]
     pub ffprobe: Box<RawValue>,
@@ -103,11 +103,30 @@ pub struct ResultView {
     pub created_at: DateTime<Utc>,
 }
 
+/// The normalised description in the order it is documented in: jsonb forgets the order of members.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum MediaView {
+    /// One that this build knows.
+    Known(Box<Media>),
+    /// One that another build wrote; given as it is.
+    Other(Value),
+}
+
+impl From<Value> for MediaView {
+    fn from(value: Value) -> Self {
+        match Media::deserialize(&value) {
+            Ok(media) => Self::Known(Box::new(media)),
+            Err(_) => Self::Other(value),
+        }
+    }
+}
+
 impl From<StoredResult> for ResultView {
     fn from(stored: StoredResult) -> Self {
         Self {
             job_id: stored.job_id,
-            media: stored.media.0,
+            media: MediaView::from(stored.media.0),
             // the text was checked to be JSON before it was stored
             ffprobe: RawValue::from_string(stored.ffprobe).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             provenance: stored.provenance.0,
