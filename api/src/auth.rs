@@ -54,7 +54,11 @@ async fn require(headers: &HeaderMap, app: &App, role: Role) -> Result<Principal
     let principal = authenticate(headers, app).await?;
     tracing::Span::current().record("tenant", tracing::field::display(principal.tenant));
     if principal.role < role {
-        let detail = format!("This key has the role {}; this call needs {}. Use a key with that role.", principal.role.as_str(), role.as_str());
+        let detail = format!(
+            "This key has the role {}; this call needs {}. Use a key with that role.",
+            principal.role.as_str(),
+            role.as_str()
+        );
         return Err(Error::new(Code::Forbidden, detail).into());
     }
     Ok(principal)
@@ -62,7 +66,9 @@ async fn require(headers: &HeaderMap, app: &App, role: Role) -> Result<Principal
 
 async fn authenticate(headers: &HeaderMap, app: &App) -> Result<Principal, Problem> {
     let refused = |detail: &str| Problem::from(Error::new(Code::Unauthorized, detail));
-    let text = presented(headers).ok_or_else(|| refused("This call needs an API key. Send it in the header X-API-Key, or as Authorization: Bearer."))?;
+    let text = presented(headers).ok_or_else(|| {
+        refused("This call needs an API key. Send it in the header X-API-Key, or as Authorization: Bearer.")
+    })?;
     let wrong = "The API key is not known, or it was revoked. Check that it was copied whole.";
     // the checksum in the key refuses typing errors without a question to the database
     let key = ApiKey::parse(text).ok_or_else(|| refused(wrong))?;

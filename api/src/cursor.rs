@@ -22,15 +22,15 @@ pub fn encode(after: After, filter: &Filter) -> String {
 /// The place a cursor names, if it was made for the same filters.
 pub fn decode(text: &str, filter: &Filter) -> Result<After, Error> {
     let wrong = |detail: &str| Error::new(Code::InvalidCursor, detail);
-    let bytes: [u8; BYTES] = URL_SAFE_NO_PAD
-        .decode(text)
-        .ok()
-        .and_then(|b| b.try_into().ok())
-        .ok_or_else(|| wrong("The cursor was not made by this service. Use next_cursor of an earlier page as it is."))?;
+    let bytes: [u8; BYTES] = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| b.try_into().ok()).ok_or_else(|| {
+        wrong("The cursor was not made by this service. Use next_cursor of an earlier page as it is.")
+    })?;
     let (time, rest) = bytes.split_at(8);
     let (id, seen) = rest.split_at(16);
     if seen != mark(filter) {
-        return Err(wrong("The cursor was made with other filters. Keep the filters while paging, or start without a cursor."));
+        return Err(wrong(
+            "The cursor was made with other filters. Keep the filters while paging, or start without a cursor.",
+        ));
     }
     let micros = i64::from_be_bytes(time.try_into().unwrap_or_default());
     let created_at: DateTime<Utc> =

@@ -29,7 +29,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
-            let detail = format!("The body must be JSON, but its content type is '{essence}'. Send the header Content-Type: application/json.");
+            let detail = format!(
+                "The body must be JSON, but its content type is '{essence}'. Send the header Content-Type: application/json."
+            );
             return Err(Error::new(Code::UnsupportedMediaType, detail).into());
         }
         let AnyTypeJson(value) = AnyTypeJson::from_request(request, state).await?;
@@ -43,7 +45,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let body = Bytes::from_request(request, state).await.map_err(unread)?;
         serde_json::from_slice(&body).map(Self).map_err(|e| {
-            let detail = if body.is_empty() { "The body is empty. Send a JSON object.".to_owned() } else { format!("The body is not the JSON this route takes: {e}.") };
+            let detail = if body.is_empty() {
+                "The body is empty. Send a JSON object.".to_owned()
+            } else {
+                format!("The body is not the JSON this route takes: {e}.")
+            };
             Error::new(Code::InvalidJson, detail).into()
         })
     }
@@ -51,9 +57,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
 
 fn unread(rejection: BytesRejection) -> Problem {
     match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            Error::new(Code::TooLarge, "The body is larger than this route takes. Send less, or use an upload for media.").into()
-        }
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Error::new(
+            Code::TooLarge,
+            "The body is larger than this route takes. Send less, or use an upload for media.",
+        )
+        .into(),
         other => Error::new(Code::IncompleteBody, format!("The body could not be read: {}.", other.body_text())).into(),
     }
 }

@@ -5,12 +5,12 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::Router;
 use shared::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -34,11 +34,16 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
 }
 
 async fn unknown_route(uri: Uri) -> Problem {
-    Error::new(Code::NotFound, format!("There is nothing at {}. The routes are listed in openapi.json.", uri.path())).into()
+    Error::new(Code::NotFound, format!("There is nothing at {}. The routes are listed in openapi.json.", uri.path()))
+        .into()
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Problem {
-    Error::new(Code::MethodNotAllowed, format!("{} does not take {method}. The Allow header lists what it takes.", uri.path())).into()
+    Error::new(
+        Code::MethodNotAllowed,
+        format!("{} does not take {method}. The Allow header lists what it takes.", uri.path()),
+    )
+    .into()
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -53,7 +58,11 @@ async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -
     }
     match tokio::time::timeout(app.limits.request, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem(Error::new(Code::RequestTimeout, "The request took too long. Send the body without pauses, or try again.")).into_response(),
+        Err(_) => Problem(Error::new(
+            Code::RequestTimeout,
+            "The request took too long. Send the body without pauses, or try again.",
+        ))
+        .into_response(),
     }
 }
 

@@ -75,7 +75,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         async move { app.waiters.run(app.db.clone(), ears).await }
     });
     let draining = app.draining.clone();
-    let server = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(draining.clone().cancelled_owned());
+    let server =
+        axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(draining.clone().cancelled_owned());
     let hard_stop = async {
         draining.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -105,7 +106,9 @@ impl App {
                     }
                 }
                 Ok(shared::queue::Sent::WindowFull) => {}
-                Err(error) => tracing::debug!(%error, job.id = %job, "ticket not sent; the relay or a free worker takes over"),
+                Err(error) => {
+                    tracing::debug!(%error, job.id = %job, "ticket not sent; the relay or a free worker takes over");
+                }
             }
         });
     }

@@ -18,7 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
@@ -64,7 +63,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::info!(key = key.public_id(), "the first admin key is in force");
     }
     let installation = store::installation::find(&db).await?;
-    storage.mark(installation).await.with_context(|| format!("STORAGE_URL: {} cannot be used", storage.dir().display()))?;
+    storage
+        .mark(installation)
+        .await
+        .with_context(|| format!("STORAGE_URL: {} cannot be used", storage.dir().display()))?;
 
     let metrics = Metrics::default();
     let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));

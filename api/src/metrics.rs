@@ -65,7 +65,12 @@ impl Metrics {
     /// Names the counters in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "Requests handled", self.requests.clone());
-        registry.register_with_unit("http_request_duration", "From a request's head to its answer's head", Unit::Seconds, self.duration.0.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "From a request's head to its answer's head",
+            Unit::Seconds,
+            self.duration.0.clone(),
+        );
         registry.register("http_requests_in_flight", "Requests being handled", self.in_flight.clone());
         registry.register("jobs_submitted", "Jobs accepted", self.submitted.clone());
         registry.register_with_unit("upload", "Bytes of uploads taken", Unit::Bytes, self.upload_bytes.clone());

@@ -39,7 +39,8 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         let header = ApiKeyValue::with_description("X-API-Key", "An API key.");
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
-        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An API key as a bearer token.")).build();
+        let bearer =
+            Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An API key as a bearer token.")).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }
 }

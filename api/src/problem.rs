@@ -80,16 +80,21 @@ impl IntoResponse for Problem {
             code: code.as_str(),
             detail: error.detail().to_owned(),
             request_id: request_id::current(),
-            errors: error.pointer().map(|p| Blame { pointer: format!("#{p}"), detail: error.detail().to_owned() }).into_iter().collect(),
+            errors: error
+                .pointer()
+                .map(|p| Blame { pointer: format!("#{p}"), detail: error.detail().to_owned() })
+                .into_iter()
+                .collect(),
         };
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match code {
-            Code::Unauthorized => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ffprobe-api\""))),
-            Code::Unavailable | Code::ResultNotReady => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("2"))),
-            _ => {}
+        if code == Code::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ffprobe-api\""));
+        }
+        if matches!(code, Code::Unavailable | Code::ResultNotReady) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
         }
         response
     }

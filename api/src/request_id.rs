@@ -25,7 +25,11 @@ pub async fn scope<F: Future>(id: String, future: F) -> F::Output {
 
 /// The client's id, if it cannot do harm in a log or a header; else a new one.
 pub fn choose(headers: &HeaderMap) -> String {
-    let decent = |id: &&str| !id.is_empty() && id.len() <= MAX_CHARS && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b));
+    let decent = |id: &&str| {
+        !id.is_empty()
+            && id.len() <= MAX_CHARS
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+    };
     let given = headers.get(HEADER).map(HeaderValue::to_str).and_then(Result::ok).filter(decent);
     given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }

@@ -74,7 +74,8 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The pepper, if it is there and strong.
     pub fn pepper(&self) -> Result<Pepper, ConfigError> {
-        let secret = config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())?;
+        let secret =
+            config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())?;
         config::require_strong("API_KEY_PEPPER", secret).map(Pepper::new)
     }
 
@@ -82,8 +83,16 @@ impl ServeArgs {
     pub fn first_admin_key(&self) -> Result<Option<ApiKey>, ConfigError> {
         use secrecy::ExposeSecret;
         const VARIABLE: &str = "BOOTSTRAP_ADMIN_API_KEY";
-        let Some(secret) = config::read_secret(VARIABLE, None, self.bootstrap_admin_api_key_file.as_deref())? else { return Ok(None) };
-        let wrong = || ConfigError::new(VARIABLE, "the file does not hold an API key", "write the output of `probectl keygen` into it");
+        let Some(secret) = config::read_secret(VARIABLE, None, self.bootstrap_admin_api_key_file.as_deref())? else {
+            return Ok(None);
+        };
+        let wrong = || {
+            ConfigError::new(
+                VARIABLE,
+                "the file does not hold an API key",
+                "write the output of `probectl keygen` into it",
+            )
+        };
         ApiKey::parse(secret.expose_secret()).map(Some).ok_or_else(wrong)
     }
 
@@ -92,7 +101,11 @@ impl ServeArgs {
         let url = self.base_url.trim_end_matches('/');
         let good = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
         good.then(|| url.to_owned()).ok_or_else(|| {
-            ConfigError::new("BASE_URL", format!("'{url}' is not an http or https URL"), "write it as https://HOST, or leave it empty")
+            ConfigError::new(
+                "BASE_URL",
+                format!("'{url}' is not an http or https URL"),
+                "write it as https://HOST, or leave it empty",
+            )
         })
     }
 }

@@ -40,11 +40,6 @@ impl Waiters {
         Waiter { all: self, job, notify: Arc::clone(notify) }
     }
 
-    /// How many jobs are waited for.
-    pub fn len(&self) -> usize {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
     fn wake(&self, job: JobId) {
         if let Some((notify, _)) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(&job) {
             notify.notify_waiters();

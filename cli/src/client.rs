@@ -58,7 +58,12 @@ impl Client {
     }
 
     /// Uploads a file under `name`; `seen` is told how many bytes went out with each piece.
-    pub async fn upload(&self, file: &Path, name: &str, mut seen: impl FnMut(u64) + Send + Sync + 'static) -> Result<Value> {
+    pub async fn upload(
+        &self,
+        file: &Path,
+        name: &str,
+        mut seen: impl FnMut(u64) + Send + Sync + 'static,
+    ) -> Result<Value> {
         use futures::StreamExt;
         let open = File::open(file).await.with_context(|| format!("cannot open {}", file.display()))?;
         let size = open.metadata().await.with_context(|| format!("cannot look at {}", file.display()))?.len();
@@ -88,7 +93,14 @@ impl Client {
         request.send().await.map_err(|e| {
             let away = e.is_connect();
             let error = anyhow!(e.without_url());
-            if away { error.context(format!("nothing answers at {}. Start it with `make up`, or name another with --url or FFPROBE_API_URL", self.url)) } else { error }
+            if away {
+                error.context(format!(
+                    "nothing answers at {}. Start it with `make up`, or name another with --url or FFPROBE_API_URL",
+                    self.url
+                ))
+            } else {
+                error
+            }
         })
     }
 

@@ -82,7 +82,8 @@ pub enum Command {
 impl Target {
     /// A client for it. The key that `up` wrote is used for an installation on this machine only.
     pub fn client(&self, state: &StateArgs) -> Result<Client> {
-        let mut key = shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?;
+        let mut key =
+            shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?;
         if key.is_none() && self.is_local() {
             // no file, or not ours to read, means no key: the service then says what it needs
             key = state.key_file().and_then(|f| std::fs::read_to_string(f).ok()).map(|k| k.trim().to_owned().into());

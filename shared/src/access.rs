@@ -130,7 +130,8 @@ fn base62(bytes: &[u8], width: usize) -> String {
         let mut remainder = 0u32;
         for byte in &mut number {
             let value = remainder << 8 | u32::from(*byte);
-            *byte = u8::try_from(value / 62).unwrap_or_else(|_| unreachable!("remainder < 62 keeps the quotient in a byte"));
+            *byte = u8::try_from(value / 62)
+                .unwrap_or_else(|_| unreachable!("remainder < 62 keeps the quotient in a byte"));
             remainder = value % 62;
         }
         *digit = ALPHABET[remainder as usize];

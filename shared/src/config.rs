@@ -77,14 +77,21 @@ impl DatabaseArgs {
         let url = read_secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref())?;
         if let Some(url) = url {
             // the parser takes any scheme, and its own message may repeat the password
-            let wrong = || ConfigError::new("DATABASE_URL", "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE");
+            let wrong = || {
+                ConfigError::new(
+                    "DATABASE_URL",
+                    "it is not a PostgreSQL URL",
+                    "write postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                )
+            };
             let text = url.expose_secret();
             if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
                 return Err(wrong());
             }
             return text.parse().map_err(|_| wrong());
         }
-        let password = read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
+        let password =
+            read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&self.postgres_host)
             .port(self.postgres_port)
@@ -128,11 +135,18 @@ pub struct RedisArgs {
 impl RedisArgs {
     /// The client these settings mean; connects to nothing yet.
     pub fn client(&self) -> Result<redis::Client, ConfigError> {
-        let wrong = || ConfigError::new("REDIS_URL", "it is not a Redis URL", "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH");
+        let wrong = || {
+            ConfigError::new(
+                "REDIS_URL",
+                "it is not a Redis URL",
+                "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH",
+            )
+        };
         if let Some(url) = read_secret("REDIS_URL", self.redis_url.as_ref(), self.redis_url_file.as_deref())? {
             return redis::Client::open(url.expose_secret()).map_err(|_| wrong());
         }
-        let password = read_secret("REDIS_PASSWORD", self.redis_password.as_ref(), self.redis_password_file.as_deref())?;
+        let password =
+            read_secret("REDIS_PASSWORD", self.redis_password.as_ref(), self.redis_password_file.as_deref())?;
         let mut settings = redis::RedisConnectionInfo::default().set_db(self.redis_db);
         if let Some(password) = password {
             settings = settings.set_password(password.expose_secret());
@@ -158,12 +172,15 @@ pub struct FileArgs {
 impl FileArgs {
     /// The media roots, in the order written.
     pub fn roots(&self) -> Result<Vec<MediaRoot>, ConfigError> {
-        let wrong = |problem: String| ConfigError::new("MEDIA_ROOTS", problem, "write NAME=/ABSOLUTE/DIRECTORY, several joined by commas");
+        let wrong = |problem: String| {
+            ConfigError::new("MEDIA_ROOTS", problem, "write NAME=/ABSOLUTE/DIRECTORY, several joined by commas")
+        };
         let mut roots: Vec<MediaRoot> = Vec::new();
         for part in self.media_roots.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let (name, dir) = part.split_once('=').ok_or_else(|| wrong(format!("'{part}' has no '='")))?;
             let (name, dir) = (name.trim(), dir.trim().trim_end_matches('/'));
-            let name_ok = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let name_ok =
+                (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
             if !name_ok {
                 return Err(wrong(format!("'{name}' is not a name of 1 to 32 letters, digits, '-' or '_'")));
             }
@@ -182,7 +199,11 @@ impl FileArgs {
     pub fn storage_dir(&self) -> Result<PathBuf, ConfigError> {
         let dir = self.storage_url.strip_prefix("file://").filter(|d| d.starts_with('/'));
         dir.map(PathBuf::from).ok_or_else(|| {
-            ConfigError::new("STORAGE_URL", format!("'{}' is not a local directory", self.storage_url), "write file:///ABSOLUTE/DIRECTORY")
+            ConfigError::new(
+                "STORAGE_URL",
+                format!("'{}' is not a local directory", self.storage_url),
+                "write file:///ABSOLUTE/DIRECTORY",
+            )
         })
     }
 }

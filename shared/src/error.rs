@@ -116,7 +116,10 @@ impl Error {
 
     /// There is no such `noun` for this tenant.
     pub fn not_found(noun: &str) -> Self {
-        Self::new(Code::NotFound, format!("There is no such {noun}. Check the id, and that the key belongs to the tenant that made it."))
+        Self::new(
+            Code::NotFound,
+            format!("There is no such {noun}. Check the id, and that the key belongs to the tenant that made it."),
+        )
     }
 
     /// Points at the offending member of the JSON body (RFC 6901).

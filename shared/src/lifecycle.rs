@@ -49,7 +49,9 @@ pub async fn submit(db: &PgPool, new: &NewJob) -> Result<Job> {
     let mut tx = db.begin().await?;
     if let Source::Upload { id } = &new.source {
         // shared lock: the upload cannot be erased between this look and our commit
-        let upload = store::upload::find_for_share(&mut *tx, new.tenant, *id).await?.ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
+        let upload = store::upload::find_for_share(&mut *tx, new.tenant, *id)
+            .await?
+            .ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
         if upload.state != "complete" {
             let detail = "The upload has not received all of its bytes. Finish it, then create the job.";
             return Err(Error::new(Code::UploadIncomplete, detail).at("/source/id"));
@@ -86,7 +88,13 @@ pub async fn finish(db: &PgPool, claim: &Claim, result: &NewResult, stderr_tail:
     let mut tx = db.begin().await?;
     let Some(number) = store::job::lease::succeed(&mut *tx, id, claim.token).await? else { return Ok(Held::No) };
     store::result::insert(&mut *tx, id, result).await?;
-    store::attempt::end(&mut *tx, id, number, End { outcome: Outcome::Succeeded, failure: None, stderr_tail: Some(stderr_tail) }).await?;
+    store::attempt::end(
+        &mut *tx,
+        id,
+        number,
+        End { outcome: Outcome::Succeeded, failure: None, stderr_tail: Some(stderr_tail) },
+    )
+    .await?;
     tx.commit().await?;
     Ok(Held::Yes)
 }
@@ -115,7 +123,8 @@ pub async fn release(db: &PgPool, claim: &Claim) -> Result<Held> {
     let id = claim.job.id;
     let mut tx = db.begin().await?;
     let Some(number) = store::job::lease::release(&mut *tx, id, claim.token).await? else { return Ok(Held::No) };
-    store::attempt::end(&mut *tx, id, number, End { outcome: Outcome::Released, failure: None, stderr_tail: None }).await?;
+    store::attempt::end(&mut *tx, id, number, End { outcome: Outcome::Released, failure: None, stderr_tail: None })
+        .await?;
     tx.commit().await?;
     Ok(Held::Yes)
 }

@@ -132,8 +132,12 @@ impl Queue {
     }
 
     /// How many tickets wait for a worker.
-    pub async fn len(&self) -> Result<usize, Error> {
-        redis::cmd("LLEN").arg(self.config.active_jobs_list()).query_async(&mut self.connection.clone()).await.map_err(away)
+    pub async fn depth(&self) -> Result<usize, Error> {
+        redis::cmd("LLEN")
+            .arg(self.config.active_jobs_list())
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(away)
     }
 
     /// The jobs whose tickets wait for a worker.
@@ -178,7 +182,13 @@ impl Queue {
 
     /// Rings; whoever listens looks at PostgreSQL. Failing to ring costs a second, so the caller only logs it.
     pub async fn ring(&self, bell: Bell) -> Result<(), Error> {
-        redis::cmd("PUBLISH").arg(&self.channel).arg(bell.to_string()).query_async::<i64>(&mut self.connection.clone()).await.map(drop).map_err(away)
+        redis::cmd("PUBLISH")
+            .arg(&self.channel)
+            .arg(bell.to_string())
+            .query_async::<i64>(&mut self.connection.clone())
+            .await
+            .map(drop)
+            .map_err(away)
     }
 }
 

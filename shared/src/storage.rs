@@ -118,9 +118,10 @@ impl Incoming {
 
 fn wrong(error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Error::new(Code::StorageFull, "The volume for uploads is full. Tell the operator; try again when there is room.")
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Error::new(
+            Code::StorageFull,
+            "The volume for uploads is full. Tell the operator; try again when there is room.",
+        ),
         _ => Error::internal(error),
     }
 }

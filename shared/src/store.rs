@@ -53,7 +53,8 @@ pub async fn migrate(options: PgConnectOptions) -> Result<(), MigrateError> {
 /// Whether the schema has every migration this build knows.
 pub async fn schema_is_current(pool: &Pool) -> Result<bool, Error> {
     let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-    let there: Result<Option<i64>, _> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await;
+    let there: Result<Option<i64>, _> =
+        sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await;
     match there {
         Ok(version) => Ok(version.is_some_and(|v| v >= newest)),
         Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(UNDEFINED_TABLE) => Ok(false),
@@ -95,7 +96,11 @@ impl From<sqlx::Error> for Error {
     /// The one place that tells "PostgreSQL is away" (the client may retry) from our own faults.
     fn from(error: sqlx::Error) -> Self {
         let away = match &error {
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
             // 08 connection, 25006 read-only (a failover), 53 resources, 55P03 lock timeout, 57 operator intervention
             sqlx::Error::Database(e) => e.code().is_some_and(|c| {
                 c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25006" || c == "55P03"

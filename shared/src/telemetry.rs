@@ -19,10 +19,21 @@ use crate::config::{ConfigError, LogFormat, TelemetryArgs};
 /// Content type of the OpenMetrics text format 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What libraries tell of their inner life is kept back unless the operator writes directives.
+const QUIET: &str =
+    "apalis_core=warn,apalis_redis=warn,h2=warn,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,sqlx=warn";
+
 /// Starts logging for the whole process. Called once, first thing in `main`.
 pub fn init_logs(args: &TelemetryArgs) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&args.log_level)
-        .map_err(|e| ConfigError::new("LOG_LEVEL", format!("'{}' is not a level: {e}", args.log_level), "write error, warn, info, debug or trace"))?;
+    let own_level = !args.log_level.contains(['=', ',']);
+    let filter = if own_level { format!("{},{QUIET}", args.log_level) } else { args.log_level.clone() };
+    let filter = EnvFilter::try_new(filter).map_err(|e| {
+        ConfigError::new(
+            "LOG_LEVEL",
+            format!("'{}' is not a level: {e}", args.log_level),
+            "write error, warn, info, debug or trace",
+        )
+    })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter);
     match args.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
@@ -43,8 +54,11 @@ pub async fn bind_metrics(args: &TelemetryArgs) -> Result<Option<TcpListener>, C
     if args.metrics_addr.is_empty() {
         return Ok(None);
     }
-    let wrong = |problem: String| ConfigError::new("METRICS_ADDR", problem, "write ADDRESS:PORT with a free port, or leave it empty");
-    let addr: SocketAddr = args.metrics_addr.parse().map_err(|_| wrong(format!("'{}' is not ADDRESS:PORT", args.metrics_addr)))?;
+    let wrong = |problem: String| {
+        ConfigError::new("METRICS_ADDR", problem, "write ADDRESS:PORT with a free port, or leave it empty")
+    };
+    let addr: SocketAddr =
+        args.metrics_addr.parse().map_err(|_| wrong(format!("'{}' is not ADDRESS:PORT", args.metrics_addr)))?;
     TcpListener::bind(addr).await.map(Some).map_err(|e| wrong(format!("cannot listen on {addr}: {e}")))
 }
 

@@ -20,14 +20,16 @@ async fn submit_wait_and_look() {
     std::fs::write(&bad, "These are notes, not media.\n").expect("writes");
     let (good, bad) = (good.display().to_string(), bad.display().to_string());
 
-    let (code, text) = run(&installation, &http, &["submit", &good, "--wait", "--external-id", "h1", "--metadata", "a=b"]);
+    let (code, text) =
+        run(&installation, &http, &["submit", &good, "--wait", "--external-id", "h1", "--metadata", "a=b"]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("succeeded") && text.contains("holiday.mp4") && text.contains("h264"), "{text}");
     let id = text.split_whitespace().next().expect("an id").to_owned();
 
     let (code, text) = run(&installation, &http, &["submit", "--json", "--wait", &good, &bad]);
     assert_eq!(code, 3, "a job failed: {text}");
-    let states: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|j| j["state"].clone()).collect();
+    let states: Vec<Value> =
+        text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|j| j["state"].clone()).collect();
     assert_eq!(states, ["succeeded", "failed"]);
 
     installation.put("there.wav", &std::fs::read(samples::path("wav")).expect("a sample"));

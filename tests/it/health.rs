@@ -12,7 +12,9 @@ async fn the_checklists_health_calls_answer() {
     for path in ["/health", "/health/ready"] {
         let answer = anonymous.get(path).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
-        for (part, health) in [("status", "healthy"), ("database", "healthy"), ("redis", "healthy"), ("storage", "healthy")] {
+        for (part, health) in
+            [("status", "healthy"), ("database", "healthy"), ("redis", "healthy"), ("storage", "healthy")]
+        {
             assert_eq!(answer.json[part], health, "{path} {part}");
         }
     }
@@ -29,7 +31,11 @@ async fn probe_health_tells_strangers_only_the_status() {
     assert_eq!(worker["slots"], 2, "{}", answer.text);
     assert_eq!(worker["media_roots"], serde_json::json!(["media"]));
     assert_eq!(worker["has_uploads"], true);
-    assert!(answer.json["ffprobe_versions"][0].as_str().is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())), "{}", answer.text);
+    assert!(
+        answer.json["ffprobe_versions"][0].as_str().is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())),
+        "{}",
+        answer.text
+    );
     assert_eq!((&answer.json["queued"], &answer.json["running"]), (&0.into(), &0.into()));
     http.with_key(Some("ffp_wrong")).get("/api/v1/probe/health").await.problem(401, "unauthorized");
     drop(installation);
@@ -61,7 +67,11 @@ async fn a_draining_process_is_not_ready_and_finishes_what_is_open() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     api.signal(Signal::TERM);
     let answer = waiting.await.expect("answers");
-    assert_eq!((answer.status.as_u16(), &answer.json["state"]), (200, &"queued".into()), "a waiter is answered when the process stops");
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json["state"]),
+        (200, &"queued".into()),
+        "a waiter is answered when the process stops"
+    );
     assert!(api.wait().success());
 }
 
@@ -73,8 +83,14 @@ async fn metrics_have_a_port_of_their_own() {
     http.get("/health").await;
     http.with_key(None).get("/metrics").await.problem(404, "not_found");
     for (program, wanted) in [
-        (&mut api, ["ffprobe_api_build_info", "ffprobe_api_http_requests_total", "ffprobe_api_http_requests_in_flight"]),
-        (&mut worker, ["ffprobe_api_slots 2", "ffprobe_api_jobs_claimed_total", "ffprobe_api_sandbox_protection_active"]),
+        (
+            &mut api,
+            ["ffprobe_api_build_info", "ffprobe_api_http_requests_total", "ffprobe_api_http_requests_in_flight"],
+        ),
+        (
+            &mut worker,
+            ["ffprobe_api_slots 2", "ffprobe_api_jobs_claimed_total", "ffprobe_api_sandbox_protection_active"],
+        ),
     ] {
         let addr = program.wait_for_line("metrics")["addr"].as_str().expect("an address").to_owned();
         let text = reqwest::get(format!("http://{addr}/metrics")).await.expect("answers").text().await.expect("text");

@@ -25,7 +25,10 @@ async fn every_sample_comes_back_as_it_was_made() {
             continue;
         }
         let media = &job["result"]["media"];
-        assert_eq!((&media["name"], &media["container"]["size_bytes"]), (&json!(format!("{}.bin", sample.name)), &json!(size)));
+        assert_eq!(
+            (&media["name"], &media["container"]["size_bytes"]),
+            (&json!(format!("{}.bin", sample.name)), &json!(size))
+        );
         wrong.extend(sample.differences(media));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -35,11 +38,24 @@ async fn every_sample_comes_back_as_it_was_made() {
 async fn odd_names_are_only_names() {
     let (installation, http, _programs) = Installation::running().await;
     let bytes = std::fs::read(samples::path("mp4")).expect("a sample");
-    for name in ["-version", "a%03d.png", "x:y.mp4", "http:evil.mp4", "with space and é.mp4", "quote\"'.mp4", "file:x", "concat:a|b", "a\nb.mp4"] {
+    for name in [
+        "-version",
+        "a%03d.png",
+        "x:y.mp4",
+        "http:evil.mp4",
+        "with space and é.mp4",
+        "quote\"'.mp4",
+        "file:x",
+        "concat:a|b",
+        "a\nb.mp4",
+    ] {
         installation.put(name, &bytes);
         let job = http.probe(json!({"type": "path", "path": name})).await;
-        assert_eq!((&job["state"], &job["result"]["media"]["name"], &job["result"]["ffprobe"]["format"]["filename"]),
-            (&json!("succeeded"), &json!(name), &json!(name)), "{job}");
+        assert_eq!(
+            (&job["state"], &job["result"]["media"]["name"], &job["result"]["ffprobe"]["format"]["filename"]),
+            (&json!("succeeded"), &json!(name), &json!(name)),
+            "{job}"
+        );
     }
 }
 
@@ -52,7 +68,11 @@ async fn what_is_not_media_fails_clearly_and_the_service_goes_on() {
         ("empty.mp4", &b""[..], "empty_input"),
         ("notes.txt", b"These are notes, not media. They go on for a while.\n", "invalid_media"),
         ("cut.mp4", cut, "truncated_media"),
-        ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "blocked_format"),
+        (
+            "list.m3u8",
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
+            "blocked_format",
+        ),
         ("list.ffconcat", b"ffconcat version 1.0\nfile good.mp4\n", "blocked_format"),
     ] {
         installation.put(name, bytes);
@@ -86,7 +106,9 @@ async fn no_path_leads_out_of_its_root() {
         assert_eq!(outcome(&http, path).await, ("failed".into(), code.into()), "{path}");
     }
     assert_eq!(outcome(&http, "/loop.mp4").await.0, "failed");
-    for path in ["/within.mp4", "//inside//real.mp4", "./inside/real.mp4", &format!("{}/inside/real.mp4", media.display())] {
+    for path in
+        ["/within.mp4", "//inside//real.mp4", "./inside/real.mp4", &format!("{}/inside/real.mp4", media.display())]
+    {
         assert_eq!(outcome(&http, path).await.0, "succeeded", "{path}");
     }
     // an absolute path outside every root is only looked up inside them

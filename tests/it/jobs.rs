@@ -18,8 +18,22 @@ async fn a_job_has_the_promised_members() {
     assert_eq!(answer.status, 202, "{}", answer.text);
     let id = answer.json["id"].as_str().expect("an id").to_owned();
     assert_eq!(answer.header("location"), format!("/api/v1/jobs/{id}"));
-    let members = ["id", "state", "profile", "source", "priority", "attempt", "max_attempts", "external_id", "metadata", "created_at",
-        "started_at", "finished_at", "failure", "progress"];
+    let members = [
+        "id",
+        "state",
+        "profile",
+        "source",
+        "priority",
+        "attempt",
+        "max_attempts",
+        "external_id",
+        "metadata",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "failure",
+        "progress",
+    ];
     for member in members {
         assert!(answer.json.get(member).is_some(), "{member} is missing: {}", answer.text);
     }
@@ -76,7 +90,9 @@ async fn lists_are_newest_first_and_paged() {
     let (_api, http) = installation.api(&[]);
     let mut ids = Vec::new();
     for n in 0..5 {
-        let job = http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "a.mp4"}, "external_id": format!("x{n}")})).await;
+        let job = http
+            .post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "a.mp4"}, "external_id": format!("x{n}")}))
+            .await;
         ids.insert(0, job.json["id"].clone());
     }
     let mut seen = Vec::new();
@@ -95,13 +111,24 @@ async fn lists_are_newest_first_and_paged() {
     }
     assert_eq!(seen, ids);
 
-    let count = async |query: &str| http.get(&format!("/api/v1/jobs?{query}")).await.json["data"].as_array().expect("data").len();
+    let count = async |query: &str| {
+        http.get(&format!("/api/v1/jobs?{query}")).await.json["data"].as_array().expect("data").len()
+    };
     assert_eq!(count("external_id=x3").await, 1);
     assert_eq!(count("state=running,failed").await, 0);
     assert_eq!(count("state=running,queued&profile=standard").await, 5);
     assert_eq!(count("created_from=2000-01-01T00:00:00Z").await, 5);
     assert_eq!(count("created_before=2000-01-01T00:00:00Z").await, 0);
-    for bad in ["state=done", "limit=0", "limit=201", "limit=x", "color=red", "include=all", "limit=21&include=result", "created_from=yesterday"] {
+    for bad in [
+        "state=done",
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "color=red",
+        "include=all",
+        "limit=21&include=result",
+        "created_from=yesterday",
+    ] {
         http.get(&format!("/api/v1/jobs?{bad}")).await.problem(400, "bad_request");
     }
     for bad in ["cursor=abc", "cursor="] {
@@ -158,7 +185,13 @@ async fn roles_and_credentials_are_checked_on_every_route() {
     let unknown = shared::bootstrap::mint();
     for bad in [None, Some(""), Some("x"), Some(flipped.as_str()), Some(unknown.expose())] {
         let http = http.with_key(bad);
-        for path in ["/api/v1/jobs", &format!("/api/v1/jobs/{id}"), &format!("/api/v1/jobs/{id}/result"), "/api/v1/probe/file", &format!("/api/v1/uploads/{id}")] {
+        for path in [
+            "/api/v1/jobs",
+            &format!("/api/v1/jobs/{id}"),
+            &format!("/api/v1/jobs/{id}/result"),
+            "/api/v1/probe/file",
+            &format!("/api/v1/uploads/{id}"),
+        ] {
             let answer = http.get(path).await;
             answer.problem(401, "unauthorized");
             assert!(answer.header("www-authenticate").starts_with("Bearer"));
@@ -215,11 +248,16 @@ async fn wrong_requests_say_what_is_wrong() {
         assert_eq!(answer.json["errors"][0]["pointer"], "#/source/path");
     }
     send(json!({"source": {"type": "upload", "id": shared::id::UploadId::new()}})).await.problem(404, "not_found");
-    let raw = |body: &'static str, kind: &'static str| Answer::of(http.request(reqwest::Method::POST, "/api/v1/jobs").header("content-type", kind).body(body));
+    let raw = |body: &'static str, kind: &'static str| {
+        Answer::of(http.request(reqwest::Method::POST, "/api/v1/jobs").header("content-type", kind).body(body))
+    };
     raw("{", "application/json").await.problem(400, "invalid_json");
     raw("", "application/json").await.problem(400, "invalid_json");
     raw("{}", "text/plain").await.problem(415, "unsupported_media_type");
-    let large = http.request(reqwest::Method::POST, "/api/v1/jobs").header("content-type", "application/json").body("x".repeat(70_000));
+    let large = http
+        .request(reqwest::Method::POST, "/api/v1/jobs")
+        .header("content-type", "application/json")
+        .body("x".repeat(70_000));
     Answer::of(large).await.problem(413, "payload_too_large");
 }
 

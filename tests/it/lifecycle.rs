@@ -52,7 +52,12 @@ async fn only_one_of_many_workers_gets_a_job() {
     let db = &installation.db;
     let job = lifecycle::submit(db, &new_job(tenant(db).await)).await.expect("submits");
     let tries: Vec<_> = (0..20)
-        .map(|_| tokio::spawn({ let db = db.clone(); async move { lifecycle::claim(&db, job.id, &worker(&["media"])).await.expect("asks").is_some() } }))
+        .map(|_| {
+            tokio::spawn({
+                let db = db.clone();
+                async move { lifecycle::claim(&db, job.id, &worker(&["media"])).await.expect("asks").is_some() }
+            })
+        })
         .collect();
     let mut winners = 0;
     for won in tries {
@@ -68,11 +73,19 @@ async fn a_worker_gets_only_what_it_can_reach_and_what_is_due() {
     let job = lifecycle::submit(db, &new_job(tenant(db).await)).await.expect("submits");
     assert!(lifecycle::claim(db, job.id, &worker(&[])).await.expect("asks").is_none(), "without the root");
     assert!(lifecycle::claim(db, job.id, &worker(&["other"])).await.expect("asks").is_none(), "with another root");
-    let shift = |by: &'static str| async move { sqlx::query(sqlx::AssertSqlSafe(format!("update job set run_at = clock_timestamp() {by}"))).execute(db).await.expect("shifts") };
+    let shift = |by: &'static str| async move {
+        sqlx::query(sqlx::AssertSqlSafe(format!("update job set run_at = clock_timestamp() {by}")))
+            .execute(db)
+            .await
+            .expect("shifts")
+    };
     shift("+ interval '1 hour'").await;
     assert!(lifecycle::claim(db, job.id, &worker(&["media"])).await.expect("asks").is_none(), "before its time");
     shift("- interval '4 seconds'").await;
-    assert!(lifecycle::claim_overdue(db, &worker(&["media"])).await.expect("asks").is_none(), "its ticket may still come");
+    assert!(
+        lifecycle::claim_overdue(db, &worker(&["media"])).await.expect("asks").is_none(),
+        "its ticket may still come"
+    );
     shift("- interval '6 seconds'").await;
     assert!(lifecycle::claim_overdue(db, &worker(&["other"])).await.expect("asks").is_none());
     assert!(lifecycle::claim_overdue(db, &worker(&["other", "media"])).await.expect("asks").is_some());

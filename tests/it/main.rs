@@ -1,5 +1,12 @@
 //! End-to-end tests. Modules mirror the URLs and the promises; the harness is the library of this package.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests print what they measure, and read the environment they run in"
+)]
+
 mod cli;
 mod health;
 mod inputs;

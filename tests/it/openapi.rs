@@ -9,7 +9,8 @@ fn the_committed_document_is_fresh() {
     let printed = Command::new(binaries::path("ffprobe-api")).arg("openapi").output().expect("prints");
     assert!(printed.status.success());
     let printed = String::from_utf8(printed.stdout).expect("text");
-    let committed = std::fs::read_to_string(binaries::workspace().join("openapi.json")).expect("openapi.json is committed");
+    let committed =
+        std::fs::read_to_string(binaries::workspace().join("openapi.json")).expect("openapi.json is committed");
     assert!(printed == committed, "openapi.json is stale. Run: make openapi");
 }
 

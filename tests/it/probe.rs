@@ -11,13 +11,17 @@ async fn the_checklists_curl_works_as_written() {
     installation.put("test/sample.mp4", &std::fs::read(samples::path("mp4")).expect("a sample"));
     let url = format!("{}/api/v1/probe/file", http.url());
     let curl = |arguments: Vec<String>| async move {
-        let run = tokio::task::spawn_blocking(move || Command::new("curl").args(["-s", "-w", "\n%{http_code}"]).args(arguments).output());
+        let run = tokio::task::spawn_blocking(move || {
+            Command::new("curl").args(["-s", "-w", "\n%{http_code}"]).args(arguments).output()
+        });
         let output = String::from_utf8(run.await.expect("no panic").expect("curl runs").stdout).expect("text");
         let (body, status) = output.rsplit_once('\n').expect("a status");
         (status.to_owned(), serde_json::from_str::<serde_json::Value>(body).unwrap_or_default())
     };
     let key = format!("X-API-Key: {}", installation.key);
-    let (status, job) = curl(vec!["-H".into(), key.clone(), "-d".into(), r#"{"file_path": "/test/sample.mp4"}"#.into(), url.clone()]).await;
+    let (status, job) =
+        curl(vec!["-H".into(), key.clone(), "-d".into(), r#"{"file_path": "/test/sample.mp4"}"#.into(), url.clone()])
+            .await;
     assert_eq!((status.as_str(), &job["state"]), ("200", &"succeeded".into()), "{job}");
     assert_eq!(job["result"]["media"]["container"]["format"], "mp4", "{job}");
 

@@ -72,7 +72,10 @@ async fn the_worker_refuses_wrong_settings() {
 #[tokio::test]
 async fn a_database_without_schema_is_named() {
     let installation = Installation::new().await;
-    sqlx::query("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").execute(&installation.db).await.expect("forgets");
+    sqlx::query("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)")
+        .execute(&installation.db)
+        .await
+        .expect("forgets");
     for binary in ["ffprobe-api", "ffprobe-worker"] {
         let message = refusal(binary, &installation.environment());
         assert!(message.contains("probectl migrate"), "{binary}: {message}");

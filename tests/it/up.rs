@@ -19,7 +19,9 @@ fn processes(state: &Path) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let read = |file: &str| std::fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        let read = |file: &str| {
+            std::fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        };
         let cwd = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         let ours = read("environ").contains(&needle) || read("cmdline").contains(&needle) || cwd.starts_with(state);
         let is_zombie = read("stat").contains(") Z ");
@@ -49,7 +51,10 @@ impl House {
     /// Starts `up` and waits until it is open; returns requests to it with the admin key.
     fn up(&self) -> (Program, Http) {
         let mut up = self.start();
-        let url = up.wait_for(|line| line.split_whitespace().find(|w| w.starts_with("http://127.0.0.1:")).map(str::to_owned), "the URL");
+        let url = up.wait_for(
+            |line| line.split_whitespace().find(|w| w.starts_with("http://127.0.0.1:")).map(str::to_owned),
+            "the URL",
+        );
         up.wait_for(|line| line.contains("curl ").then_some(()), "the curl line");
         let key = std::fs::read_to_string(self.state.join("admin-api-key")).expect("a key");
         let url = url.trim_end_matches(['.', ',', ')', '/']).to_owned();
@@ -118,7 +123,10 @@ async fn one_command_and_again() {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(house.state.join(file)).expect("there").permissions().mode() & 0o777
     };
-    assert_eq!((mode(""), mode("admin-api-key"), mode("secrets"), mode("pg"), mode("uploads")), (0o711, 0o600, 0o700, 0o700, 0o700));
+    assert_eq!(
+        (mode(""), mode("admin-api-key"), mode("secrets"), mode("pg"), mode("uploads")),
+        (0o711, 0o600, 0o700, 0o700, 0o700)
+    );
 
     let begun = Instant::now();
     up.stop();
@@ -150,7 +158,11 @@ async fn kill_each_in_turn(as_nobody: bool) {
         let kept = http.get(&format!("/api/v1/jobs/{job}")).await;
         assert_eq!(kept.json["state"], "succeeded", "after killing {name}: {}", kept.text);
         job = probe_sample(&http).await;
-        println!("as {}: {name} killed, a probe succeeded {:.1} s later", if as_nobody { "nobody" } else { "root" }, begun.elapsed().as_secs_f64());
+        println!(
+            "as {}: {name} killed, a probe succeeded {:.1} s later",
+            if as_nobody { "nobody" } else { "root" },
+            begun.elapsed().as_secs_f64()
+        );
     }
     up.signal(Signal::KILL);
     up.wait();

@@ -24,11 +24,17 @@ fn upload(http: &Http, query: &str, body: impl Into<reqwest::Body>) -> reqwest::
 async fn an_upload_is_stored_under_a_random_id() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
-    let answer = Answer::of(upload(&http, "?filename=holiday%20%C3%A9.mp4", "hello").header("content-type", "video/mp4")).await;
+    let answer =
+        Answer::of(upload(&http, "?filename=holiday%20%C3%A9.mp4", "hello").header("content-type", "video/mp4")).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     let id = answer.json["id"].as_str().expect("an id");
     assert_eq!(answer.header("location"), format!("/api/v1/uploads/{id}"));
-    for (member, value) in [("state", json!("complete")), ("filename", json!("holiday é.mp4")), ("content_type", json!("video/mp4")), ("size_bytes", json!(5))] {
+    for (member, value) in [
+        ("state", json!("complete")),
+        ("filename", json!("holiday é.mp4")),
+        ("content_type", json!("video/mp4")),
+        ("size_bytes", json!(5)),
+    ] {
         assert_eq!(answer.json[member], value, "{member}");
     }
     assert_eq!(http.get(&format!("/api/v1/uploads/{id}")).await.json, answer.json);
@@ -54,7 +60,8 @@ async fn what_is_too_large_or_oddly_named_is_refused() {
 /// Rows and folders of uploads.
 async fn left_over(installation: &Installation) -> (usize, usize) {
     let abandoned = store::upload::list_abandoned(&installation.db, -1.0, 100).await.expect("lists").len();
-    let folders = std::fs::read_dir(installation.uploads()).expect("there").flatten().filter(|e| e.path().is_dir()).count();
+    let folders =
+        std::fs::read_dir(installation.uploads()).expect("there").flatten().filter(|e| e.path().is_dir()).count();
     (abandoned + folders, folders)
 }
 
@@ -74,7 +81,10 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     let (_api, http) = installation.api(&[]);
     let address = http.url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("connects");
-    let head = format!("POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 1000000\r\n\r\n", installation.key);
+    let head = format!(
+        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 1000000\r\n\r\n",
+        installation.key
+    );
     stream.write_all(head.as_bytes()).await.expect("sends");
     stream.write_all(&[0; 300_000]).await.expect("sends");
     eventually(async || left_over(&installation).await == (2, 1), "the bytes arrive").await;
@@ -88,7 +98,10 @@ async fn a_client_that_asks_first_sends_nothing_in_vain() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[("MAX_UPLOAD_BYTES", "1000")]);
     let mut stream = TcpStream::connect(http.url().trim_start_matches("http://")).await.expect("connects");
-    let head = format!("POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 60000000000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", installation.key);
+    let head = format!(
+        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 60000000000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        installation.key
+    );
     stream.write_all(head.as_bytes()).await.expect("sends");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("answers");
@@ -100,7 +113,10 @@ async fn a_killed_api_leaves_an_upload_that_is_swept() {
     let installation = Installation::new().await;
     let (api, http) = installation.api(&[]);
     let mut stream = TcpStream::connect(http.url().trim_start_matches("http://")).await.expect("connects");
-    let head = format!("POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 1000000\r\n\r\n", installation.key);
+    let head = format!(
+        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 1000000\r\n\r\n",
+        installation.key
+    );
     stream.write_all(head.as_bytes()).await.expect("sends");
     stream.write_all(&[0; 300_000]).await.expect("sends");
     eventually(async || left_over(&installation).await == (2, 1), "the bytes arrive").await;
@@ -108,7 +124,10 @@ async fn a_killed_api_leaves_an_upload_that_is_swept() {
     drop(stream);
     assert_eq!(left_over(&installation).await, (2, 1));
     // 48 hours pass
-    sqlx::query("update upload set created_at = created_at - interval '49 hours'").execute(&installation.db).await.expect("shifts");
+    sqlx::query("update upload set created_at = created_at - interval '49 hours'")
+        .execute(&installation.db)
+        .await
+        .expect("shifts");
     let _upkeep = installation.worker(&[("WORKER_ROLES", "upkeep")]);
     eventually(async || left_over(&installation).await == (0, 0), "upkeep erases it").await;
 }

@@ -86,7 +86,7 @@ impl Installation {
             ("API_KEY_PEPPER", PEPPER.to_owned()),
             ("API_PORT", "0".to_owned()),
             ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
-            ("LOG_LEVEL", "debug,sqlx=info,hyper=info".to_owned()),
+            ("LOG_LEVEL", "debug".to_owned()),
             ("SHUTDOWN_GRACE", "5".to_owned()),
             ("WORKER_SLOTS", "2".to_owned()),
             ("DATABASE_MAX_CONNECTIONS", "8".to_owned()),

@@ -2,6 +2,13 @@
 //! code as `probectl up`); every test gets a database cloned from a migrated template, its own Redis prefix and volume,
 //! and starts the API and worker binaries it needs.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests print what they measure, and read the environment they run in"
+)]
+
 pub mod binaries;
 pub mod http;
 pub mod installation;

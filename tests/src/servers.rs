@@ -50,7 +50,9 @@ pub async fn own() -> (PrivateServers, Servers) {
 }
 
 async fn start(folder: PathBuf) -> (PrivateServers, Servers) {
-    let private = PrivateServers::start(&folder.join("servers"), Options { durability: Durability::Throwaway }).await.expect("private servers start");
+    let private = PrivateServers::start(&folder.join("servers"), Options { durability: Durability::Throwaway })
+        .await
+        .expect("private servers start");
     let servers = Servers {
         admin_url: private.database_url("postgres"),
         template_url: private.database_url(TEMPLATE),
@@ -58,7 +60,10 @@ async fn start(folder: PathBuf) -> (PrivateServers, Servers) {
         folder,
     };
     let mut admin = PgConnection::connect(&servers.admin_url).await.expect("connects");
-    sqlx::query(AssertSqlSafe(format!("create database {TEMPLATE}"))).execute(&mut admin).await.expect("creates the template");
+    sqlx::query(AssertSqlSafe(format!("create database {TEMPLATE}")))
+        .execute(&mut admin)
+        .await
+        .expect("creates the template");
     shared::store::migrate(servers.template_url.parse().expect("a URL")).await.expect("migrates");
     (private, servers)
 }
@@ -93,11 +98,17 @@ impl Servers {
         let mut admin = PgConnection::connect(&self.admin_url).await.expect("connects");
         // file_copy takes half the time of the default; two at once would find the template in use
         sqlx::query("select pg_advisory_lock(1)").execute(&mut admin).await.expect("takes turns");
-        sqlx::query(AssertSqlSafe(format!("create database {name} template {TEMPLATE} strategy file_copy"))).execute(&mut admin).await.expect("clones");
+        sqlx::query(AssertSqlSafe(format!("create database {name} template {TEMPLATE} strategy file_copy")))
+            .execute(&mut admin)
+            .await
+            .expect("clones");
         admin.close().await.expect("closes");
         let url = self.admin_url.replacen("/postgres?", &format!("/{name}?"), 1);
         let mut own = PgConnection::connect(&url).await.expect("connects");
-        sqlx::query("update installation set id = gen_random_uuid()").execute(&mut own).await.expect("is an installation of its own");
+        sqlx::query("update installation set id = gen_random_uuid()")
+            .execute(&mut own)
+            .await
+            .expect("is an installation of its own");
         url
     }
 }

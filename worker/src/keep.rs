@@ -32,7 +32,12 @@ pub enum Stop {
 
 /// Keeps the lease until the job must stop. Dropped when the job ends first. `claimed_from` is an instant before the
 /// claim was sent.
-pub async fn keep(worker: &Worker, claim: &Claim, claimed_from: Instant, progress: impl Fn() -> Option<Progress>) -> Stop {
+pub async fn keep(
+    worker: &Worker,
+    claim: &Claim,
+    claimed_from: Instant,
+    progress: impl Fn() -> Option<Progress>,
+) -> Stop {
     let mut bells = worker.bells.subscribe();
     let mut good_until = claimed_from + SELF_FENCE;
     let mut tick = interval_at(Instant::now() + BEAT, BEAT);

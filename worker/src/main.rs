@@ -92,7 +92,10 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     metrics.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
     for (name, status) in &protections.0 {
-        metrics.protections.get_or_create(&Protection { protection: name.clone() }).set(i64::from(*status == Status::Active));
+        metrics
+            .protections
+            .get_or_create(&Protection { protection: name.clone() })
+            .set(i64::from(*status == Status::Active));
     }
     let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
     metrics.register(&mut registry);
@@ -130,7 +133,12 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn identity(args: &WorkArgs, ffprobe: Option<&Ffprobe>, slots: usize, protections: &Protections) -> anyhow::Result<NewWorker> {
+fn identity(
+    args: &WorkArgs,
+    ffprobe: Option<&Ffprobe>,
+    slots: usize,
+    protections: &Protections,
+) -> anyhow::Result<NewWorker> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(NewWorker {
         id: WorkerId::new(),
@@ -147,7 +155,9 @@ fn report(protections: &Protections) {
     for (name, status) in &protections.0 {
         match status {
             Status::Active => tracing::debug!(protection = name, "active"),
-            Status::Unavailable { reason } => tracing::warn!(protection = name, reason, "not available on this machine"),
+            Status::Unavailable { reason } => {
+                tracing::warn!(protection = name, reason, "not available on this machine");
+            }
         }
     }
 }

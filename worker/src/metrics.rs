@@ -86,9 +86,24 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("jobs_claimed", "Jobs claimed", self.claimed.clone());
         registry.register("attempts_ended", "Attempts ended, by outcome", self.ended.clone());
-        registry.register_with_unit("attempt_duration", "How long an attempt took", Unit::Seconds, self.duration.clone());
-        registry.register_with_unit("job_wait", "How long a job was due before it was claimed", Unit::Seconds, self.waited.clone());
-        registry.register_with_unit("ffprobe_cpu", "Processor time used by ffprobe", Unit::Seconds, self.ffprobe_cpu.clone());
+        registry.register_with_unit(
+            "attempt_duration",
+            "How long an attempt took",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register_with_unit(
+            "job_wait",
+            "How long a job was due before it was claimed",
+            Unit::Seconds,
+            self.waited.clone(),
+        );
+        registry.register_with_unit(
+            "ffprobe_cpu",
+            "Processor time used by ffprobe",
+            Unit::Seconds,
+            self.ffprobe_cpu.clone(),
+        );
         registry.register_with_unit("ffprobe_read", "Bytes read by ffprobe", Unit::Bytes, self.ffprobe_read.clone());
         registry.register("slots_busy", "Slots in use", self.busy.clone());
         registry.register("slots", "Slots there are", self.slots.clone());
@@ -96,7 +111,12 @@ impl Metrics {
         registry.register("jobs_rescued", "Jobs taken from workers that fell silent", self.rescued.clone());
         registry.register("jobs_queued", "Jobs that wait, counted up to 10001", self.queued.clone());
         registry.register("jobs_running", "Jobs that run, counted up to 10001", self.running.clone());
-        registry.register_with_unit("oldest_due", "How long the longest-waiting due job has been due", Unit::Seconds, self.oldest_due.clone());
+        registry.register_with_unit(
+            "oldest_due",
+            "How long the longest-waiting due job has been due",
+            Unit::Seconds,
+            self.oldest_due.clone(),
+        );
         registry.register("sandbox_protection_active", "1 for a protection that is active", self.protections.clone());
     }
 
@@ -106,4 +126,3 @@ impl Metrics {
         self.duration.observe(took.as_secs_f64());
     }
 }
-

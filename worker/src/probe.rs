@@ -60,7 +60,8 @@ async fn attempt(worker: &Worker, claim: &Claim, claimed_from: Instant) -> End {
     let total = Arc::new(AtomicU64::new(0));
     let mut work = pin!(examine(worker, claim, cancel.clone(), Arc::clone(&bytes_read), Arc::clone(&total)));
     let progress = || {
-        let known = |n: &AtomicU64| Some(n.load(Ordering::Relaxed)).filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
+        let known =
+            |n: &AtomicU64| Some(n.load(Ordering::Relaxed)).filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
         Some(Progress { bytes_read: known(&bytes_read), bytes_total: known(&total) })
     };
     let stop = tokio::select! {
@@ -75,7 +76,13 @@ async fn attempt(worker: &Worker, claim: &Claim, claimed_from: Instant) -> End {
     End::Stopped(stop)
 }
 
-async fn examine(worker: &Worker, claim: &Claim, cancel: CancellationToken, bytes_read: Arc<AtomicU64>, total: Arc<AtomicU64>) -> End {
+async fn examine(
+    worker: &Worker,
+    claim: &Claim,
+    cancel: CancellationToken,
+    bytes_read: Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
+) -> End {
     let Some(ffprobe) = &worker.ffprobe else {
         return Failure::new(FailureCode::WorkerMisconfigured, "This worker has no ffprobe.").into();
     };
@@ -112,11 +119,16 @@ async fn open(worker: &Worker, claim: &Claim) -> Result<OpenInput, Failure> {
     match timeout(OPEN_PATIENCE, tokio::task::spawn_blocking(opening)).await {
         // a volume that went away since the claim is not the upload's end
         Ok(Ok(Err(failure))) if failure.code == FailureCode::UploadGone && !worker.sees_uploads().await => {
-            Err(Failure::new(FailureCode::StorageError, "The upload volume is not there on this worker; perhaps it is not mounted."))
+            Err(Failure::new(
+                FailureCode::StorageError,
+                "The upload volume is not there on this worker; perhaps it is not mounted.",
+            ))
         }
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => Err(Failure::new(FailureCode::Internal, "Opening the input broke off.")),
-        Err(_) => Err(Failure::new(FailureCode::StorageError, "Opening the input took too long; its mount may be dead.")),
+        Err(_) => {
+            Err(Failure::new(FailureCode::StorageError, "Opening the input took too long; its mount may be dead."))
+        }
     }
 }
 
@@ -142,7 +154,8 @@ async fn describe(name: String, size: u64, run: Run, provenance: serde_json::Val
         Err(failure) => return End::Failure { failure, stderr_tail: Some(stderr_tail) },
     };
     let described = tokio::task::spawn_blocking(move || -> Result<_, String> {
-        let media = media::normalize(&name, size, &report.main, report.first_frame.as_deref()).map_err(|e| e.to_string())?;
+        let media =
+            media::normalize(&name, size, &report.main, report.first_frame.as_deref()).map_err(|e| e.to_string())?;
         let ffprobe = media::rename_filename(&report.main, &name).map_err(|e| e.to_string())?;
         Ok((serde_json::to_value(media).map_err(|e| e.to_string())?, ffprobe))
     });

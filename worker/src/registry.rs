@@ -45,7 +45,8 @@ impl Entry {
     /// One beat: what can be reached now, and the row that says so.
     pub async fn beat(&mut self, worker: &Worker) {
         let now = self.look(worker).await;
-        let before = std::mem::replace(&mut *worker.condition.write().unwrap_or_else(PoisonError::into_inner), now.clone());
+        let before =
+            std::mem::replace(&mut *worker.condition.write().unwrap_or_else(PoisonError::into_inner), now.clone());
         if before.media_roots != now.media_roots || before.has_uploads != now.has_uploads {
             tracing::info!(media_roots = ?now.media_roots, has_uploads = now.has_uploads, "what this worker can reach has changed");
         }
@@ -58,7 +59,13 @@ impl Entry {
         let mut media_roots = Vec::new();
         for name in worker.roots.names() {
             let roots = worker.roots.clone();
-            if self.is_there(&name, { let name = name.clone(); move || roots.is_there(&name) }).await {
+            if self
+                .is_there(&name, {
+                    let name = name.clone();
+                    move || roots.is_there(&name)
+                })
+                .await
+            {
                 media_roots.push(name);
             }
         }

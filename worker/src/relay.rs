@@ -82,7 +82,7 @@ impl Relay {
             self.resent_at = Instant::now();
             resend(worker).await?;
         }
-        let room = self.window.saturating_sub(worker.queue.len().await?);
+        let room = self.window.saturating_sub(worker.queue.depth().await?);
         if room == 0 {
             return Ok(());
         }

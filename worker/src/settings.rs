@@ -97,8 +97,12 @@ impl WorkArgs {
             return Ok(usize::from(slots));
         }
         // honours the CPU quota of a container's cgroup
-        std::thread::available_parallelism()
-            .map(usize::from)
-            .map_err(|e| ConfigError::new("WORKER_SLOTS", format!("the number of processors is not known: {e}"), "set it to a number"))
+        std::thread::available_parallelism().map(usize::from).map_err(|e| {
+            ConfigError::new(
+                "WORKER_SLOTS",
+                format!("the number of processors is not known: {e}"),
+                "set it to a number",
+            )
+        })
     }
 }

@@ -43,7 +43,11 @@ const ASK_AGAIN: &str = "1";
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn create(State(app): State<Arc<App>>, Submitter(who): Submitter, Json(body): Json<CreateJob>) -> Result<Response> {
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    Json(body): Json<CreateJob>,
+) -> Result<Response> {
     let job = submit(&app, &who, body).await?;
     Ok(accepted(&app, JobView::new(job, None)))
 }
@@ -78,7 +82,12 @@ pub fn accepted(app: &App, view: JobView) -> Response {
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn show(State(app): State<Arc<App>>, Viewer(who): Viewer, Id(id): Id<JobId>, Query(query): Query<ShowQuery>) -> Result<Response> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Viewer(who): Viewer,
+    Id(id): Id<JobId>,
+    Query(query): Query<ShowQuery>,
+) -> Result<Response> {
     let wait = query.wait(app.limits.wait_seconds)?;
     let include = query.include()?;
     let job = wait_for(&app, &who, id, wait).await?;
@@ -121,7 +130,12 @@ pub async fn wait_for(app: &App, who: &Principal, id: JobId, wait: Duration) -> 
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn list(State(app): State<Arc<App>>, Viewer(who): Viewer, uri: axum::http::Uri, Query(query): Query<ListQuery>) -> Result<Response> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Viewer(who): Viewer,
+    uri: axum::http::Uri,
+    Query(query): Query<ListQuery>,
+) -> Result<Response> {
     let filter = query.filter()?;
     let page = page_of(&app, &who, &filter, &query).await?;
     let next = page.next_cursor.as_deref().and_then(|c| next_link(&app, &uri, c));
@@ -145,7 +159,13 @@ pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQu
     } else {
         std::collections::HashMap::new()
     };
-    let data = jobs.into_iter().map(|job| { let result = results.remove(&job.id); JobView::new(job, result) }).collect();
+    let data = jobs
+        .into_iter()
+        .map(|job| {
+            let result = results.remove(&job.id);
+            JobView::new(job, result)
+        })
+        .collect();
     Ok(JobPage { data, has_more, next_cursor })
 }
 
@@ -173,16 +193,29 @@ fn next_link(app: &App, uri: &axum::http::Uri, cursor: &str) -> Option<(HeaderNa
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn show_result(State(app): State<Arc<App>>, Viewer(who): Viewer, Id(id): Id<JobId>) -> Result<axum::Json<ResultView>> {
+pub async fn show_result(
+    State(app): State<Arc<App>>,
+    Viewer(who): Viewer,
+    Id(id): Id<JobId>,
+) -> Result<axum::Json<ResultView>> {
     let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
     if let Some(result) = store::result::list(&app.db, who.tenant, &[id]).await?.pop() {
         return Ok(axum::Json(result.into()));
     }
     Err(if job.state.is_terminal() {
         let why = job.failure.map_or_else(String::new, |f| format!(" ({}: {})", f.code.as_str(), f.message));
-        Error::new(Code::NoResult, format!("The job ended as {}{why}, so it has no result. GET the job for its failure.", job.state.as_str()))
+        Error::new(
+            Code::NoResult,
+            format!("The job ended as {}{why}, so it has no result. GET the job for its failure.", job.state.as_str()),
+        )
     } else {
-        Error::new(Code::ResultNotReady, format!("The job is {}. Wait for its end with GET /api/v1/jobs/{id}?wait=30, then ask again.", job.state.as_str()))
+        Error::new(
+            Code::ResultNotReady,
+            format!(
+                "The job is {}. Wait for its end with GET /api/v1/jobs/{id}?wait=30, then ask again.",
+                job.state.as_str()
+            ),
+        )
     }
     .into())
 }

@@ -55,7 +55,11 @@ pub struct ProbeFile {
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn probe_file(State(app): State<Arc<App>>, Submitter(who): Submitter, AnyTypeJson(body): AnyTypeJson<ProbeFile>) -> Result<Response> {
+pub async fn probe_file(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    AnyTypeJson(body): AnyTypeJson<ProbeFile>,
+) -> Result<Response> {
     let request = CreateJob {
         source: Source::Path { path: body.file_path },
         profile: body.profile,
@@ -84,7 +88,11 @@ pub async fn probe_file(State(app): State<Arc<App>>, Submitter(who): Submitter, 
     responses((status = 200, description = "A page of jobs.", body = JobPage), ReadProblems),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn list_file_probes(State(app): State<Arc<App>>, Viewer(who): Viewer, Query(query): Query<ListQuery>) -> Result<axum::Json<JobPage>> {
+pub async fn list_file_probes(
+    State(app): State<Arc<App>>,
+    Viewer(who): Viewer,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<JobPage>> {
     let filter = query.filter_paths()?;
     page_of(&app, &who, &filter, &query).await.map(axum::Json)
 }

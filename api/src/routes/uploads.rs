@@ -38,13 +38,20 @@ const UNNAMED: &str = "upload";
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn create(State(app): State<Arc<App>>, Submitter(who): Submitter, Query(query): Query<UploadQuery>, headers: HeaderMap, body: Body) -> Result<Response> {
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    Query(query): Query<UploadQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
     let filename = check_filename(query.filename.as_deref().unwrap_or(UNNAMED), app.limits.filename_bytes)?;
     // said before the first byte is read, so that a client that asks first (Expect: 100-continue) sends nothing
     if declared_length(&headers).or(body.size_hint().exact()).is_some_and(|n| n > app.limits.upload_bytes) {
         return Err(too_large(app.limits.upload_bytes).into());
     }
-    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(|t| t.chars().take(255).collect::<String>());
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(|t| t.chars().take(255).collect::<String>());
     let id = UploadId::new();
     store::upload::insert(&app.db, id, who.tenant, filename, content_type.as_deref()).await?;
     let mut unfinished = Unfinished { app: &app, id, armed: true };
@@ -55,7 +62,8 @@ pub async fn create(State(app): State<Arc<App>>, Submitter(who): Submitter, Quer
     app.metrics.uploads.inc();
     tracing::info!(upload.id = %id, upload.size_bytes = size, "upload complete");
     let location = format!("{}/api/v1/uploads/{id}", app.base_url);
-    Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), axum::Json(UploadView::from(upload))).into_response())
+    Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), axum::Json(UploadView::from(upload)))
+        .into_response())
 }
 
 /// Show an upload
@@ -69,7 +77,11 @@ pub async fn create(State(app): State<Arc<App>>, Submitter(who): Submitter, Quer
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn show(State(app): State<Arc<App>>, Viewer(who): Viewer, Id(id): Id<UploadId>) -> Result<axum::Json<UploadView>> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Viewer(who): Viewer,
+    Id(id): Id<UploadId>,
+) -> Result<axum::Json<UploadView>> {
     let upload = store::upload::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("upload"))?;
     Ok(axum::Json(upload.into()))
 }
@@ -79,11 +91,19 @@ async fn receive(app: &App, id: UploadId, mut body: Body) -> std::result::Result
     let mut incoming: Incoming = app.storage.create(id).await?;
     loop {
         let frame = tokio::time::timeout(app.limits.upload_stall, body.frame()).await.map_err(|_| {
-            let detail = format!("No bytes came for {} seconds. Send the file again over a steadier connection.", app.limits.upload_stall.as_secs());
+            let detail = format!(
+                "No bytes came for {} seconds. Send the file again over a steadier connection.",
+                app.limits.upload_stall.as_secs()
+            );
             Error::new(Code::RequestTimeout, detail)
         })?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|e| Error::new(Code::IncompleteBody, format!("The body broke off after {} bytes: {e}. Send the file again.", incoming.written())))?;
+        let frame = frame.map_err(|e| {
+            Error::new(
+                Code::IncompleteBody,
+                format!("The body broke off after {} bytes: {e}. Send the file again.", incoming.written()),
+            )
+        })?;
         let Some(bytes) = frame.data_ref() else { continue };
         if incoming.written() + bytes.len() as u64 > app.limits.upload_bytes {
             return Err(too_large(app.limits.upload_bytes));
@@ -137,5 +157,8 @@ fn check_filename(name: &str, max_bytes: usize) -> std::result::Result<&str, Err
 }
 
 fn too_large(limit: u64) -> Error {
-    Error::new(Code::TooLarge, format!("The file is larger than the {limit} bytes taken here. An operator raises MAX_UPLOAD_BYTES."))
+    Error::new(
+        Code::TooLarge,
+        format!("The file is larger than the {limit} bytes taken here. An operator raises MAX_UPLOAD_BYTES."),
+    )
 }

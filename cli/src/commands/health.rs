@@ -34,7 +34,13 @@ pub async fn run(client: &Client, args: HealthArgs) -> Result<u8> {
             terminal::line(&format!("  queued  {}\n  running {}", probing["queued"], probing["running"]));
         }
         for worker in probing["workers"].as_array().into_iter().flatten() {
-            terminal::line(&format!("  worker  {} {}/{} busy, ffprobe {}", word(&worker["name"]), worker["busy"], worker["slots"], word(&worker["ffprobe_version"])));
+            terminal::line(&format!(
+                "  worker  {} {}/{} busy, ffprobe {}",
+                word(&worker["name"]),
+                worker["busy"],
+                worker["slots"],
+                word(&worker["ffprobe_version"])
+            ));
         }
     }
     let well = service["status"] != "unhealthy" && probing["status"] == "healthy";

@@ -66,15 +66,29 @@ pub async fn list(client: &Client, args: JobsArgs) -> Result<u8> {
 
 /// Runs `job`.
 pub async fn show(client: &Client, args: JobArgs) -> Result<u8> {
-    let job = if args.wait { wait(client, &args.id).await? } else { client.get(&format!("/api/v1/jobs/{}", args.id), &[]).await? };
-    if args.short { terminal::line(&summary(&job)) } else { terminal::json(&job) }
+    let job = if args.wait {
+        wait(client, &args.id).await?
+    } else {
+        client.get(&format!("/api/v1/jobs/{}", args.id), &[]).await?
+    };
+    if args.short {
+        terminal::line(&summary(&job));
+    } else {
+        terminal::json(&job);
+    }
     Ok(if matches!(job["state"].as_str(), Some("failed" | "canceled")) { JOB_FAILED } else { SUCCESS })
 }
 
 /// Runs `result`.
 pub async fn result(client: &Client, args: ResultArgs) -> Result<u8> {
     let result = client.get(&format!("/api/v1/jobs/{}/result", args.id), &[]).await?;
-    let part = if args.raw { &result["ffprobe"] } else if args.media { &result["media"] } else { &result };
+    let part = if args.raw {
+        &result["ffprobe"]
+    } else if args.media {
+        &result["media"]
+    } else {
+        &result
+    };
     terminal::json(part);
     Ok(SUCCESS)
 }
@@ -93,7 +107,11 @@ pub async fn wait(client: &Client, id: &str) -> Result<Value> {
 /// A job in one line.
 pub fn summary(job: &Value) -> String {
     let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
-    let source = job["source"]["path"].as_str().or(job["result"]["media"]["name"].as_str()).or(job["source"]["id"].as_str()).unwrap_or("-");
+    let source = job["source"]["path"]
+        .as_str()
+        .or(job["result"]["media"]["name"].as_str())
+        .or(job["source"]["id"].as_str())
+        .unwrap_or("-");
     let told = if let Some(failure) = job["failure"].as_object() {
         format!("{}: {}", word(&failure["code"]), word(&failure["message"]))
     } else {

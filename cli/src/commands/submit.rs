@@ -54,11 +54,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Runs the command.
 pub async fn run(client: &Client, args: SubmitArgs) -> Result<u8> {
-    ensure!(args.external_id.is_none() || args.files.len() == 1, "--external-id names one job; give a single file with it");
+    ensure!(
+        args.external_id.is_none() || args.files.len() == 1,
+        "--external-id names one job; give a single file with it"
+    );
     let mut jobs = Vec::new();
     for file in &args.files {
         let source = if args.remote { json!({"type": "path", "path": file}) } else { upload(client, file).await? };
-        let job = client.post("/api/v1/jobs", &request(&args, source)).await.with_context(|| format!("{} was not accepted", file.display()))?;
+        let job = client
+            .post("/api/v1/jobs", &request(&args, source))
+            .await
+            .with_context(|| format!("{} was not accepted", file.display()))?;
         if !args.wait {
             show(&job, &args);
         }
@@ -93,7 +99,8 @@ fn show(job: &Value, args: &SubmitArgs) {
 }
 
 async fn upload(client: &Client, file: &Path) -> Result<Value> {
-    let name = file.file_name().with_context(|| format!("{} names no file", file.display()))?.to_string_lossy().into_owned();
+    let name =
+        file.file_name().with_context(|| format!("{} names no file", file.display()))?.to_string_lossy().into_owned();
     let size = tokio::fs::metadata(file).await.with_context(|| format!("cannot look at {}", file.display()))?.len();
     let mut progress = Progress::new(name.clone(), size);
     let upload = client.upload(file, &name, move |bytes| progress.advance(bytes)).await;

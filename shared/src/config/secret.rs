@@ -15,18 +15,32 @@ const MIN_DIFFERENT: usize = 8;
 const PLACEHOLDERS: [&str; 6] = ["change", "example", "password", "secret", "default", "quickstart"];
 
 /// The secret from `NAME` or from the file that `NAME_FILE` names; surrounding white space of a file is dropped.
-pub fn read(variable: &'static str, value: Option<&SecretString>, file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
+pub fn read(
+    variable: &'static str,
+    value: Option<&SecretString>,
+    file: Option<&Path>,
+) -> Result<Option<SecretString>, ConfigError> {
     match (value, file) {
-        (Some(_), Some(_)) => Err(ConfigError::new(variable, format!("both {variable} and {variable}_FILE are set"), "keep one of them")),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new(variable, format!("both {variable} and {variable}_FILE are set"), "keep one of them"))
+        }
         (Some(value), None) if value.expose_secret().is_empty() => Ok(None),
         (Some(value), None) => Ok(Some(value.clone())),
         (None, Some(path)) => {
             let text = std::fs::read_to_string(path).map_err(|e| {
-                ConfigError::new(variable, format!("the file {} of {variable}_FILE cannot be read: {e}", path.display()), "name a file this user may read")
+                ConfigError::new(
+                    variable,
+                    format!("the file {} of {variable}_FILE cannot be read: {e}", path.display()),
+                    "name a file this user may read",
+                )
             })?;
             let text = text.trim();
             if text.is_empty() {
-                return Err(ConfigError::new(variable, format!("the file {} is empty", path.display()), "write the secret into it"));
+                return Err(ConfigError::new(
+                    variable,
+                    format!("the file {} is empty", path.display()),
+                    "write the secret into it",
+                ));
             }
             Ok(Some(text.to_owned().into()))
         }
@@ -63,7 +77,14 @@ mod tests {
     #[test]
     fn weak_secrets_are_refused() {
         assert!(require_strong("X", None).is_err());
-        for weak in ["", "short", &"a".repeat(64), &"ab12".repeat(16), "changeme-changeme-0123456789-abcdefgh", "my-secret-0123456789abcdefghijklmno"] {
+        for weak in [
+            "",
+            "short",
+            &"a".repeat(64),
+            &"ab12".repeat(16),
+            "changeme-changeme-0123456789-abcdefgh",
+            "my-secret-0123456789abcdefghijklmno",
+        ] {
             assert!(!judge(weak), "{weak}");
         }
         assert!(judge("5f1d7c0be2a94e6fb0c3d9182a7e64f55f1d7c0be2a94e6f"));

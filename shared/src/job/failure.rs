@@ -117,7 +117,13 @@ pub struct Failure {
 impl Failure {
     /// A failure with what was seen; class, hint and retryability follow from the code.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { class: code.class(), code, message: message.into(), hint: code.hint().into(), retryable: code.retryable() }
+        Self {
+            class: code.class(),
+            code,
+            message: message.into(),
+            hint: code.hint().into(),
+            retryable: code.retryable(),
+        }
     }
 }
 

@@ -84,7 +84,9 @@ fn strip_dir<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
 
 fn check_words(path: &str) -> Result<(), Error> {
     if path.is_empty() {
-        return Err(not_allowed("The path is empty. Name a file inside a media root, such as /test/sample.mp4.".into()));
+        return Err(not_allowed(
+            "The path is empty. Name a file inside a media root, such as /test/sample.mp4.".into(),
+        ));
     }
     if path.len() > MAX_PATH_BYTES {
         return Err(not_allowed(format!("The path has {} bytes; at most {MAX_PATH_BYTES} are taken.", path.len())));
@@ -93,7 +95,9 @@ fn check_words(path: &str) -> Result<(), Error> {
         return Err(not_allowed("The path contains a NUL character. Remove it.".into()));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(not_allowed(format!("'{path}' contains '..'. Name the file by its direct path inside a media root.")));
+        return Err(not_allowed(format!(
+            "'{path}' contains '..'. Name the file by its direct path inside a media root."
+        )));
     }
     Ok(())
 }

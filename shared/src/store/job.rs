@@ -16,7 +16,6 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-
 use super::{unreadable, violates};
 use crate::error::{Code, Error, Result};
 use crate::id::{JobId, TenantId, UploadId};
@@ -141,7 +140,9 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewJob) -> Result<Job> {
         Ok(row) => row.try_into(),
         Err(e) if violates(&e, "job_external_id_unique") => {
             let id = new.external_id.as_deref().unwrap_or_default();
-            let detail = format!("Another job already has the external_id '{id}'. Find it with GET /api/v1/jobs?external_id=…, or choose another id.");
+            let detail = format!(
+                "Another job already has the external_id '{id}'. Find it with GET /api/v1/jobs?external_id=…, or choose another id."
+            );
             Err(Error::new(Code::ExternalIdTaken, detail).at("/external_id"))
         }
         Err(e) => Err(e.into()),
@@ -156,7 +157,13 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Resul
 }
 
 /// The tenant's jobs that pass the filter, newest first, at most `limit`, those after `after`.
-pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, filter: &Filter, after: Option<After>, limit: i64) -> Result<Vec<Job>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    filter: &Filter,
+    after: Option<After>,
+    limit: i64,
+) -> Result<Vec<Job>> {
     let mut sql = QueryBuilder::<Postgres>::new(concat!("select ", columns!(), " from job where tenant_id = "));
     sql.push_bind(tenant);
     if let Some(id) = &filter.external_id {

@@ -44,7 +44,8 @@ pub struct StoredResult {
 
 /// Stores a job's result.
 pub async fn insert(db: impl PgExecutor<'_>, job: JobId, result: &NewResult) -> Result<()> {
-    let sql = "insert into result (job_id, media, ffprobe, provenance, warnings, degraded) values ($1, $2, $3, $4, $5, $6)";
+    let sql =
+        "insert into result (job_id, media, ffprobe, provenance, warnings, degraded) values ($1, $2, $3, $4, $5, $6)";
     sqlx::query(sql)
         .bind(job)
         .bind(&result.media)

@@ -32,7 +32,13 @@ macro_rules! columns {
 }
 
 /// Notes an upload before its first byte is stored, so that no bytes are ever without an owner.
-pub async fn insert(db: impl PgExecutor<'_>, id: UploadId, tenant: TenantId, filename: &str, content_type: Option<&str>) -> Result<()> {
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    id: UploadId,
+    tenant: TenantId,
+    filename: &str,
+    content_type: Option<&str>,
+) -> Result<()> {
     let sql = "insert into upload (id, tenant_id, filename, content_type) values ($1, $2, $3, $4)";
     sqlx::query(sql).bind(id).bind(tenant).bind(filename).bind(content_type).execute(db).await?;
     Ok(())

@@ -24,7 +24,9 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Writes how the attempt ended and tells whoever waits.
 pub(super) async fn settle(worker: &Worker, claim: &Claim, end: End, claimed_from: Instant) {
     let end = match end {
-        End::Stopped(Stop::Canceled) => Failure::new(FailureCode::Canceled, "The job was canceled while it ran.").into(),
+        End::Stopped(Stop::Canceled) => {
+            Failure::new(FailureCode::Canceled, "The job was canceled while it ran.").into()
+        }
         end => end,
     };
     let word = outcome(&end);
@@ -37,8 +39,12 @@ pub(super) async fn settle(worker: &Worker, claim: &Claim, end: End, claimed_fro
             let bell = if matches!(end, End::Stopped(Stop::Released)) { Bell::Wake } else { Bell::Done(claim.job.id) };
             worker.ring(bell).await;
         }
-        Ok(Held::No) => tracing::warn!(outcome = word, "the job has gone to another worker; this attempt changes nothing"),
-        Err(error) => tracing::error!(%error, outcome = word, "the end could not be written; the lease runs out and the job is run again"),
+        Ok(Held::No) => {
+            tracing::warn!(outcome = word, "the job has gone to another worker; this attempt changes nothing");
+        }
+        Err(error) => {
+            tracing::error!(%error, outcome = word, "the end could not be written; the lease runs out and the job is run again");
+        }
     }
 }
 
@@ -68,7 +74,9 @@ async fn write_once(worker: &Worker, claim: &Claim, end: &End) -> Result<Held> {
     let db = &worker.db;
     match end {
         End::Result { result, stderr_tail } => lifecycle::finish(db, claim, result, stderr_tail).await,
-        End::Failure { failure, stderr_tail } => lifecycle::fail(db, claim, failure, stderr_tail.as_deref(), rand::random()).await,
+        End::Failure { failure, stderr_tail } => {
+            lifecycle::fail(db, claim, failure, stderr_tail.as_deref(), rand::random()).await
+        }
         End::Stopped(Stop::Released) => lifecycle::release(db, claim).await,
         End::Stopped(Stop::Lost | Stop::Canceled) => Ok(Held::No),
     }

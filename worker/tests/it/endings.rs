@@ -8,7 +8,7 @@ use worker::jail::Sandbox;
 use crate::{Stage, ffprobe, probe, samples};
 
 /// Never ends, and neither do its children, which keep its pipes open.
-const SLEEPS: &str = "sleep 1000 & sh -c 'sleep 1000; :' & trap '' TERM; while :; do sleep 1; done";
+const SLEEPS: &str = "$SLEEP 60 & sh -c '$SLEEP 60; :' & trap '' TERM; while :; do $SLEEP 1; done";
 /// An answer that would be taken.
 const ANSWERS: &str = r#"echo '{"streams":[{"index":0}],"format":{}}'"#;
 
@@ -29,7 +29,7 @@ async fn a_deadline_kills_the_whole_family() {
 #[tokio::test]
 async fn a_child_that_closes_its_pipes_still_meets_the_deadline() {
     let stage = Stage::enter().await;
-    let pretender = stage.pretender("exec >&- 2>&-; while :; do sleep 1; done").await;
+    let pretender = stage.pretender("exec >&- 2>&-; while :; do $SLEEP 1; done").await;
     let mut job = probe(&samples::mp4());
     job.limits.wall_ms = 400;
     assert_eq!(pretender.run(job).await.outcome.unwrap_err().code, FailureCode::DeadlineExceeded);
@@ -67,7 +67,7 @@ async fn dropping_the_future_kills_too() {
 async fn an_orphan_in_the_group_does_not_outlive_the_probe() {
     let stage = Stage::enter().await;
     // the child that stays behind has let go of the pipes
-    let pretender = stage.pretender(&format!("sh -c 'sleep 1000; :' >/dev/null 2>&1 </dev/null &\n{ANSWERS}")).await;
+    let pretender = stage.pretender(&format!("sh -c '$SLEEP 60; :' >/dev/null 2>&1 </dev/null &\n{ANSWERS}")).await;
     let done = pretender.run(probe(&samples::mp4())).await;
     assert!(done.outcome.is_ok(), "{:?}", done.outcome);
     stage.leave().await;

@@ -42,7 +42,8 @@ impl Stage {
         path
     }
 
-    /// Something that says it is ffprobe and then does what `script` says. A shell forks, so the walls must be off.
+    /// Something that says it is ffprobe and then does what `script` says. A shell forks, so the walls must be off. What
+    /// the script calls `$SLEEP` is found again by its name, wherever it goes.
     async fn pretender(&self, script: &str) -> Ffprobe {
         let text =
             format!("#!/bin/sh\n[ \"$1\" = -version ] && {{ echo 'ffprobe version 0-fake'; exit; }}\n{script}\n");

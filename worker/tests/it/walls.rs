@@ -104,7 +104,7 @@ async fn a_child_dies_with_the_thread_that_started_it() {
     let stage = Stage::enter().await;
     let input = samples::mp4();
     let mut child = std::thread::spawn(move || {
-        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "1000"]).spawn().unwrap();
+        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "60"]).spawn().unwrap();
         // the launcher must get as far as asking for its death
         std::thread::sleep(std::time::Duration::from_millis(300));
         child

@@ -80,7 +80,11 @@ fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(),
     }
     // a JSON text writes NUL only in this way; PostgreSQL's jsonb cannot hold one
     if text.contains("\\u0000") && metadata.iter().any(|(k, v)| k.contains('\0') || holds_nul(v)) {
-        return Err(Error::new(Code::InvalidValue, "The metadata contains a NUL character, which cannot be stored. Remove it.").at("/metadata"));
+        return Err(Error::new(
+            Code::InvalidValue,
+            "The metadata contains a NUL character, which cannot be stored. Remove it.",
+        )
+        .at("/metadata"));
     }
     Ok(())
 }
@@ -106,7 +110,9 @@ fn include(text: Option<&str>) -> Result<Include, Error> {
     match text {
         None | Some("") => Ok(Include::default()),
         Some("result") => Ok(Include { result: true }),
-        Some(other) => Err(Error::new(Code::BadRequest, format!("include={other} is not known; the only value is 'result'."))),
+        Some(other) => {
+            Err(Error::new(Code::BadRequest, format!("include={other} is not known; the only value is 'result'.")))
+        }
     }
 }
 
@@ -128,7 +134,10 @@ impl ShowQuery {
     pub fn wait(&self, max_seconds: u64) -> Result<Duration, Error> {
         let seconds = self.wait.unwrap_or(0);
         if seconds > max_seconds {
-            return Err(Error::new(Code::BadRequest, format!("wait={seconds} is too long; ask for at most {max_seconds} seconds and repeat.")));
+            return Err(Error::new(
+                Code::BadRequest,
+                format!("wait={seconds} is too long; ask for at most {max_seconds} seconds and repeat."),
+            ));
         }
         Ok(Duration::from_secs(seconds))
     }
@@ -169,7 +178,7 @@ impl ListQuery {
     /// The filters.
     pub fn filter(&self) -> Result<Filter, Error> {
         let words = self.state.as_deref().unwrap_or_default().split(',').filter(|w| !w.is_empty());
-        let states = words.map(|w| state(w)).collect::<Result<Vec<_>, _>>()?;
+        let states = words.map(state).collect::<Result<Vec<_>, _>>()?;
         Ok(Filter {
             states,
             profile: self.profile,
@@ -190,7 +199,9 @@ impl ListQuery {
         match self.limit {
             None => Ok(DEFAULT_PAGE.min(max)),
             Some(limit) if (1..=max).contains(&limit) => Ok(limit),
-            Some(limit) => Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}."))),
+            Some(limit) => {
+                Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}.")))
+            }
         }
     }
 

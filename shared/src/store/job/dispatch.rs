@@ -42,14 +42,16 @@ pub async fn mark_due(db: &mut PgConnection, limit: i64) -> Result<Vec<JobId>> {
 
 /// Marks one job as dispatched: its ticket was sent by the process that accepted it.
 pub async fn mark_sent(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
-    let sql = "update job set dispatched_at = clock_timestamp() where id = $1 and state = 'queued' and dispatched_at is null";
+    let sql =
+        "update job set dispatched_at = clock_timestamp() where id = $1 and state = 'queued' and dispatched_at is null";
     sqlx::query(sql).bind(id).execute(db).await?;
     Ok(())
 }
 
 /// Queued jobs whose ticket was sent longer than `age` ago, oldest first, at most `limit`.
 pub async fn list_unclaimed(db: &mut PgConnection, age: Duration, limit: i64) -> Result<Vec<JobId>> {
-    let sql = "select id from job where state = 'queued' and dispatched_at < clock_timestamp() - make_interval(secs => $1)
+    let sql =
+        "select id from job where state = 'queued' and dispatched_at < clock_timestamp() - make_interval(secs => $1)
         order by dispatched_at limit $2";
     Ok(sqlx::query_scalar(sql).bind(age.as_secs_f64()).bind(limit).fetch_all(db).await?)
 }
@@ -57,7 +59,10 @@ pub async fn list_unclaimed(db: &mut PgConnection, age: Duration, limit: i64) ->
 /// Forgets that these jobs were sent, so that they are sent again.
 pub async fn unmark(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<()> {
     let ids: Vec<uuid::Uuid> = jobs.iter().map(|j| j.0).collect();
-    sqlx::query("update job set dispatched_at = null where id = any($1) and state = 'queued'").bind(ids).execute(db).await?;
+    sqlx::query("update job set dispatched_at = null where id = any($1) and state = 'queued'")
+        .bind(ids)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -82,7 +82,12 @@ pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant, lease: Dur
 }
 
 /// Claims the first job in the relay's order that has been due for `overdue`: its ticket did not come.
-pub async fn claim_overdue(db: impl PgExecutor<'_>, by: &Claimant, lease: Duration, overdue: Duration) -> Result<Option<Claim>> {
+pub async fn claim_overdue(
+    db: impl PgExecutor<'_>,
+    by: &Claimant,
+    lease: Duration,
+    overdue: Duration,
+) -> Result<Option<Claim>> {
     let token = LeaseToken::new();
     let sql = claim!(concat!(
         "(select id from job where ",
@@ -109,10 +114,23 @@ impl Claimed {
 }
 
 /// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.
-pub async fn beat(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, lease: Duration, progress: Option<&Progress>) -> Result<Option<bool>> {
-    let sql = "update job set lease_until = clock_timestamp() + make_interval(secs => $3), progress = coalesce($4, progress)
+pub async fn beat(
+    db: impl PgExecutor<'_>,
+    id: JobId,
+    token: LeaseToken,
+    lease: Duration,
+    progress: Option<&Progress>,
+) -> Result<Option<bool>> {
+    let sql =
+        "update job set lease_until = clock_timestamp() + make_interval(secs => $3), progress = coalesce($4, progress)
         where id = $1 and lease_token = $2 and state = 'running' returning cancel_requested";
-    let wanted = sqlx::query_scalar(sql).bind(id).bind(token).bind(lease.as_secs_f64()).bind(progress.map(Json)).fetch_optional(db).await?;
+    let wanted = sqlx::query_scalar(sql)
+        .bind(id)
+        .bind(token)
+        .bind(lease.as_secs_f64())
+        .bind(progress.map(Json))
+        .fetch_optional(db)
+        .await?;
     Ok(wanted)
 }
 
@@ -125,7 +143,13 @@ pub async fn succeed(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken) -> R
 }
 
 /// Ends the job without a result, as `failed` or `canceled`. Returns the attempt's number.
-pub async fn fail(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, state: JobState, failure: &Failure) -> Result<Option<i16>> {
+pub async fn fail(
+    db: impl PgExecutor<'_>,
+    id: JobId,
+    token: LeaseToken,
+    state: JobState,
+    failure: &Failure,
+) -> Result<Option<i16>> {
     let sql = "update job set state = $3, finished_at = clock_timestamp(), failure = $4,
             lease_token = null, lease_until = null, worker_id = null
         where id = $1 and lease_token = $2 and state = 'running' returning attempt";
@@ -133,11 +157,23 @@ pub async fn fail(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, state: 
 }
 
 /// Queues the job again, due after `wait`. Returns the attempt's number.
-pub async fn requeue(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, wait: Duration, failure: &Failure) -> Result<Option<i16>> {
+pub async fn requeue(
+    db: impl PgExecutor<'_>,
+    id: JobId,
+    token: LeaseToken,
+    wait: Duration,
+    failure: &Failure,
+) -> Result<Option<i16>> {
     let sql = "update job set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), failure = $4,
             dispatched_at = null, lease_token = null, lease_until = null, worker_id = null
         where id = $1 and lease_token = $2 and state = 'running' returning attempt";
-    Ok(sqlx::query_scalar(sql).bind(id).bind(token).bind(wait.as_secs_f64()).bind(Json(failure)).fetch_optional(db).await?)
+    Ok(sqlx::query_scalar(sql)
+        .bind(id)
+        .bind(token)
+        .bind(wait.as_secs_f64())
+        .bind(Json(failure))
+        .fetch_optional(db)
+        .await?)
 }
 
 /// Hands the job back as if it had not been started; the attempt is not charged. Returns the attempt's number.
