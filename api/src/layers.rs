@@ -110,3 +110,71 @@ impl Drop for InFlight<'_> {
         self.0.metrics.in_flight.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::routing::{get, post};
+    use clap::Parser;
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+    use shared::queue::Queue;
+    use shared::{storage, store};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::settings::{Cli, Limits};
+
+    /// An app whose servers are never asked.
+    fn app(request: Duration) -> Arc<App> {
+        let args = Cli::parse_from(["ffprobe-api", "--redis-url", "redis://127.0.0.1:1"]).serve;
+        let limits = Limits { request, ..Limits::new(&args) };
+        let client = args.redis.client().expect("a client");
+        Arc::new(App {
+            db: store::connect(args.database.options().expect("options"), 2),
+            queue: Queue::new(client, shared::id::InstallationId::new()).expect("a queue"),
+            storage: storage::Storage::new("/nowhere".into()),
+            roots: Vec::new(),
+            pepper: shared::access::Pepper::new("x".to_owned().into()),
+            base_url: String::new(),
+            limits,
+            metrics: Default::default(),
+            waiters: Default::default(),
+            background: Default::default(),
+            draining: Default::default(),
+        })
+    }
+
+    async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {
+        let request = Request::builder().method(method).uri("/").body(body).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        let body = body.collect().await.expect("a body").to_bytes();
+        let json: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(json["request_id"], parts.headers["x-request-id"].to_str().expect("text"));
+        (parts.status.as_u16(), json)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        async fn handler() -> &'static str {
+            panic!("the secret of the house")
+        }
+        let router = wrap(Router::new().route("/", get(handler)), app(Duration::from_secs(5)));
+        let (status, json) = answer(router, Method::GET, Body::empty()).await;
+        assert_eq!((status, &json["code"]), (500, &Value::from("internal")));
+        assert!(!json.to_string().contains("secret of the house"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_a_problem() {
+        async fn handler(crate::extract::AnyTypeJson(_): crate::extract::AnyTypeJson<Value>) {}
+        let router = wrap(Router::new().route("/", post(handler)), app(Duration::from_millis(100)));
+        let endless = Body::from_stream(futures::stream::pending::<Result<&[u8], std::io::Error>>());
+        let (status, json) = answer(router, Method::POST, endless).await;
+        assert_eq!((status, &json["code"]), (408, &Value::from("request_timeout")));
+    }
+}

@@ -45,6 +45,11 @@ impl Stage {
     /// Something that says it is ffprobe and then does what `script` says. A shell forks, so the walls must be off. What
     /// the script calls `$SLEEP` is found again by its name, wherever it goes.
     async fn pretender(&self, script: &str) -> Ffprobe {
+        let sleep = self.dir.path().join("sleep");
+        if !sleep.exists() {
+            std::os::unix::fs::symlink("/bin/sleep", &sleep).unwrap();
+        }
+        let script = script.replace("$SLEEP", sleep.to_str().unwrap());
         let text =
             format!("#!/bin/sh\n[ \"$1\" = -version ] && {{ echo 'ffprobe version 0-fake'; exit; }}\n{script}\n");
         let path = self.file("pretender", text);

@@ -104,14 +104,14 @@ async fn a_child_dies_with_the_thread_that_started_it() {
     let stage = Stage::enter().await;
     let input = samples::mp4();
     let mut child = std::thread::spawn(move || {
-        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "60"]).spawn().unwrap();
+        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "5"]).spawn().unwrap();
         // the launcher must get as far as asking for its death
         std::thread::sleep(std::time::Duration::from_millis(300));
         child
     })
     .join()
     .unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it would sleep for 5 seconds");
     stage.leave().await;
 }
 
