@@ -17,10 +17,13 @@ create table tenant (
     name        text not null,
     -- names of media roots its jobs may read; '*' stands for every configured root
     media_roots text[] not null default '{}',
+    -- most jobs it may have running at once; null: no limit of its own
+    max_running integer,
     created_at  timestamptz not null default clock_timestamp(),
     constraint tenant_pkey primary key (id),
     constraint tenant_name_unique unique (name),
-    constraint tenant_name_length check (char_length(name) between 1 and 100)
+    constraint tenant_name_length check (char_length(name) between 1 and 100),
+    constraint tenant_max_running_positive check (max_running > 0)
 );
 
 create table api_key (

@@ -1,5 +1,29 @@
 -- The job, its attempts and its result. Only the lifecycle module writes job.state.
 
+-- scans read whole files and may take an hour; they must never be in the way of quick looks
+create table lane (
+    name          text not null,
+    paused        boolean not null default false,
+    paused_reason text,
+    -- when it resumes by itself; null: when somebody resumes it
+    paused_until  timestamptz,
+    constraint lane_pkey primary key (name),
+    constraint lane_known check (name in ('fast', 'scan')),
+    constraint lane_pause_complete check (paused or (paused_reason is null and paused_until is null))
+);
+
+insert into lane (name) values ('fast'), ('scan');
+
+-- when a tenant was last given a turn: whoever waited longest goes first
+create table turn (
+    lane      text not null,
+    tenant_id uuid not null,
+    served_at timestamptz not null,
+    constraint turn_pkey primary key (lane, tenant_id),
+    constraint turn_lane foreign key (lane) references lane (name),
+    constraint turn_tenant foreign key (tenant_id) references tenant (id) on delete cascade
+);
+
 create table worker (
     -- a new one for every start of a process
     id              uuid not null,
@@ -7,6 +31,7 @@ create table worker (
     version         text not null,
     ffprobe_version text,
     roles           text[] not null,
+    lanes           text[] not null,
     slots           integer not null,
     busy            integer not null default 0,
     -- media roots it has mounted; 'upload' volume seen or not
@@ -28,6 +53,7 @@ create table job (
     tenant_id        uuid not null,
     state            text not null default 'queued',
     profile          text not null,
+    lane             text not null,
     -- 0 high, 1 normal, 2 low
     priority         smallint not null,
     -- where the bytes are: an upload, or a path as the client wrote it
@@ -42,6 +68,11 @@ create table job (
     created_at       timestamptz not null default clock_timestamp(),
     -- not before this instant; a retry's back-off moves it
     run_at           timestamptz not null default clock_timestamp(),
+    -- its place among the jobs that are due: run_at plus some minutes for each step of lower priority, so that waiting
+    -- makes up for priority. null until it is due, so that those who wait for their time are never waded through
+    rank_at          timestamptz,
+    -- nobody wants it started later than this
+    expires_at       timestamptz,
     -- when its latest ticket was sent; null: none was
     dispatched_at    timestamptz,
     started_at       timestamptz,
@@ -59,6 +90,7 @@ create table job (
     constraint job_pkey primary key (id),
     constraint job_tenant foreign key (tenant_id) references tenant (id) on delete cascade,
     constraint job_upload foreign key (upload_id) references upload (id),
+    constraint job_lane foreign key (lane) references lane (name),
     constraint job_external_id_unique unique (tenant_id, external_id),
     constraint job_state_known check (state in ('queued', 'running', 'succeeded', 'failed', 'canceled')),
     constraint job_profile_known check (profile in ('standard')),
@@ -76,12 +108,22 @@ create table job (
 create index job_by_tenant on job (tenant_id, created_at desc, id desc);
 create index job_by_tenant_state on job (tenant_id, state, created_at desc, id desc);
 create index job_by_upload on job (upload_id) where upload_id is not null;
--- the relay's order; waiting rows only, so its size is the backlog's
-create index job_due on job (priority, run_at, id) where state = 'queued';
+-- the relay's order, tenant by tenant; waiting rows only, so its size is the backlog's
+create index job_ready on job (lane, tenant_id, rank_at, id) where state = 'queued' and rank_at is not null;
+-- how long the longest-waiting of them has been due
+create index job_due on job (run_at) where state = 'queued' and rank_at is not null;
+-- jobs that wait for their time
+create index job_later on job (run_at) where state = 'queued' and rank_at is null;
+-- jobs that nobody may want any more
+create index job_expiring on job (expires_at) where state = 'queued' and expires_at is not null;
 -- rows whose ticket may have been lost
 create index job_dispatched on job (dispatched_at) where state = 'queued' and dispatched_at is not null;
 -- leases that ran out
 create index job_lease on job (lease_until) where state = 'running';
+-- how many a tenant has running
+create index job_running on job (tenant_id) where state = 'running';
+-- jobs old enough to be forgotten
+create index job_finished on job (finished_at) where finished_at is not null;
 
 create table attempt (
     job_id      uuid not null,

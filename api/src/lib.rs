@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use axum::Router;
 use shared::access::Pepper;
+use shared::id::JobId;
+use shared::job::Lane;
 use shared::job::source::MediaRoot;
 use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::store::Pool;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -69,7 +71,8 @@ pub fn router(app: Arc<App>) -> Router {
 /// Serves until `app.draining` is canceled, then finishes open requests for at most `grace`.
 pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> anyhow::Result<()> {
     let (bells, ears) = broadcast::channel(BELLS);
-    tokio::spawn(shared::queue::listen(app.queue.clone(), bells));
+    let (hearing, _) = watch::channel(false);
+    tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.waiters.run(app.db.clone(), ears).await }
@@ -96,10 +99,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
 impl App {
     /// Tells a worker of an accepted job, after the client was answered. On a busy queue, or without Redis, nothing is
     /// sent and the relay does it in its order.
-    pub fn dispatch(self: &Arc<Self>, job: shared::id::JobId) {
+    pub fn dispatch(self: &Arc<Self>, lane: Lane, job: JobId) {
         let app = Arc::clone(self);
         self.background.spawn(async move {
-            match app.queue.send(job, app.limits.fast_path_window).await {
+            match app.queue.send(lane, job, app.limits.fast_path_window).await {
                 Ok(shared::queue::Sent::Sent) => {
                     if let Err(error) = shared::store::job::dispatch::mark_sent(&app.db, job).await {
                         tracing::debug!(%error, job.id = %job, "the ticket may be sent twice, which is harmless");

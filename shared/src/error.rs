@@ -65,6 +65,16 @@ codes! {
     RequestTimeout = 408 "request_timeout" "Request timed out",
     /// The external id is already used by another job of the tenant.
     ExternalIdTaken = 409 "external_id_taken" "External id already used",
+    /// The job runs, and what was asked cannot be done to a running job.
+    JobRunning = 409 "job_running" "The job is running",
+    /// The job has ended, and what was asked cannot be done to one that has.
+    JobEnded = 409 "job_ended" "The job has ended",
+    /// Only jobs that failed or were canceled can be run again.
+    NotRetryable = 409 "not_retryable" "The job cannot be run again",
+    /// The first request with this Idempotency-Key is still being handled.
+    IdempotencyInProgress = 409 "idempotency_in_progress" "First request still in progress",
+    /// The Idempotency-Key was used for another request.
+    IdempotencyMismatch = 422 "idempotency_mismatch" "Idempotency-Key used for another request",
     /// The job has not ended yet, so there is no result.
     ResultNotReady = 409 "result_not_ready" "Result not ready",
     /// The job ended without a result.

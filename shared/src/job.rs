@@ -72,10 +72,42 @@ impl Profile {
         }
     }
 
+    /// Which lane its jobs wait in.
+    pub fn lane(self) -> Lane {
+        match self {
+            Self::Standard => Lane::Fast,
+        }
+    }
+
     /// How long one attempt may run (wall clock, running time only).
     pub fn deadline(self) -> Duration {
         match self {
             Self::Standard => Duration::from_secs(120),
+        }
+    }
+}
+
+/// Where a job waits. Scans read whole files and may take an hour, so they have a lane of their own and never take a
+/// worker's last slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Lane {
+    /// Quick looks.
+    Fast,
+    /// Reads whole files.
+    Scan,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Fast, Self::Scan];
+
+    /// The word used in JSON, SQL, settings and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Scan => "scan",
         }
     }
 }
@@ -92,6 +124,12 @@ pub enum Priority {
     Normal = 1,
     /// When there is nothing better to do.
     Low = 2,
+}
+
+impl Priority {
+    /// How much waiting makes up for one step of priority: a normal job that has waited this long goes before a high
+    /// one that just came, so that nothing waits for ever.
+    pub const AGEING: Duration = Duration::from_secs(300);
 }
 
 /// How far a running job is. All null until known.
@@ -122,6 +160,8 @@ pub struct NewJob {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// How often it may be started before it is given up.
     pub max_attempts: i16,
+    /// Nobody wants it started later than this.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// A job as stored.
@@ -139,6 +179,8 @@ pub struct Job {
     pub source: Source,
     /// For a path: the media roots to look in.
     pub located: Option<Located>,
+    /// Where it waits.
+    pub lane: Lane,
     /// Which job goes first.
     pub priority: Priority,
     /// How often it was started.
@@ -153,6 +195,8 @@ pub struct Job {
     pub created_at: DateTime<Utc>,
     /// Not before this instant (a retry's back-off).
     pub run_at: DateTime<Utc>,
+    /// Nobody wants it started later than this.
+    pub expires_at: Option<DateTime<Utc>>,
     /// When its latest attempt began.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.

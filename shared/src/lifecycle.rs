@@ -6,23 +6,23 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::error::{Code, Error, Result};
-use crate::id::JobId;
+use crate::id::{JobId, TenantId, UploadId};
 use crate::job::retry::{self, Next};
 use crate::job::{Claim, Failure, FailureClass, FailureCode, Job, JobState, NewJob, Progress, Source};
 use crate::store;
 use crate::store::attempt::{End, Outcome};
+use crate::store::idempotency::{Kept, Request};
+use crate::store::job::Filter;
 use crate::store::job::lease::{Claimant, Rescued};
 use crate::store::result::NewResult;
 
 /// How long a worker holds a job without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(20);
-/// How long a job is due before a worker with a free slot takes it without a ticket.
-pub const OVERDUE: Duration = Duration::from_secs(5);
-/// Most jobs rescued in one statement.
-const RESCUE_BATCH: i64 = 500;
+/// Most jobs rescued, expired or erased in one statement.
+const BATCH: i64 = 500;
 
 /// What a write under a lease did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,32 +44,181 @@ pub enum Beat {
     Lost,
 }
 
+/// What became of a job that was handed in.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It was accepted.
+    New(Box<Job>),
+    /// The same request was answered before, with this.
+    Repeated(Kept),
+}
+
 /// Accepts a job.
 pub async fn submit(db: &PgPool, new: &NewJob) -> Result<Job> {
     let mut tx = db.begin().await?;
+    let job = accept(&mut tx, JobId::new(), new).await?;
+    tx.commit().await?;
+    Ok(job)
+}
+
+/// Accepts a job at most once for each idempotency key of the tenant. `answer` makes the body that repeated requests
+/// are given; it is kept in the transaction that accepts the job.
+pub async fn submit_once(
+    db: &PgPool,
+    new: &NewJob,
+    request: &Request,
+    answer: impl FnOnce(&Job) -> Result<String>,
+) -> Result<Submitted> {
+    let mut tx = db.begin().await?;
+    let id = JobId::new();
+    if !store::idempotency::reserve(&mut *tx, new.tenant, request, id).await? {
+        let kept = store::idempotency::find(&mut *tx, new.tenant, &request.key).await?;
+        // forgotten between the two looks: as if it were still in progress
+        let kept = kept.ok_or_else(|| {
+            Error::new(Code::IdempotencyInProgress, "The Idempotency-Key was just released. Repeat the request.")
+        })?;
+        if kept.operation != request.operation || kept.fingerprint != request.fingerprint {
+            let detail = "This Idempotency-Key was used for another request. Send the same body as then, or a new key.";
+            return Err(Error::new(Code::IdempotencyMismatch, detail));
+        }
+        return Ok(Submitted::Repeated(kept));
+    }
+    let job = accept(&mut tx, id, new).await?;
+    store::idempotency::keep(&mut *tx, new.tenant, &request.key, &answer(&job)?).await?;
+    tx.commit().await?;
+    Ok(Submitted::New(Box::new(job)))
+}
+
+async fn accept(tx: &mut PgConnection, id: JobId, new: &NewJob) -> Result<Job> {
     if let Source::Upload { id } = &new.source {
         // shared lock: the upload cannot be erased between this look and our commit
-        let upload = store::upload::find_for_share(&mut *tx, new.tenant, *id)
-            .await?
-            .ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
+        let upload = store::upload::find_for_share(&mut *tx, new.tenant, *id).await?;
+        let upload = upload.ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
         if upload.state != "complete" {
             let detail = "The upload has not received all of its bytes. Finish it, then create the job.";
             return Err(Error::new(Code::UploadIncomplete, detail).at("/source/id"));
         }
     }
-    let job = store::job::insert(&mut *tx, new).await?;
-    tx.commit().await?;
-    Ok(job)
+    store::job::insert(tx, id, new).await
 }
 
-/// Gives the job to the worker, if it is still to be had and the worker can reach its bytes.
+/// Gives the job to the worker, if it is to be had now and the worker can reach its bytes.
 pub async fn claim(db: &PgPool, id: JobId, by: &Claimant) -> Result<Option<Claim>> {
-    store::job::lease::claim(db, id, by, LEASE).await
+    if let Some(claim) = store::job::lease::claim(db, id, by, LEASE).await? {
+        return Ok(Some(claim));
+    }
+    let mut tx = db.begin().await?;
+    let claim = store::job::lease::claim_limited(&mut tx, id, by, LEASE).await?;
+    tx.commit().await?;
+    Ok(claim)
 }
 
-/// Gives the worker a job whose ticket did not come.
-pub async fn claim_overdue(db: &PgPool, by: &Claimant) -> Result<Option<Claim>> {
-    store::job::lease::claim_overdue(db, by, LEASE, OVERDUE).await
+/// What a wish to cancel did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// The job is canceled.
+    Done,
+    /// The job runs; its worker was asked to stop.
+    Requested,
+}
+
+/// Cancels a job: at once if it is queued, through its worker if it runs. One that is canceled already stays so.
+pub async fn cancel(db: &PgPool, tenant: TenantId, id: JobId) -> Result<Cancel> {
+    let mut tx = db.begin().await?;
+    let job = find_for_update(&mut tx, tenant, id).await?;
+    let done = match job.state {
+        JobState::Queued => {
+            store::job::end::cancel_queued(&mut *tx, id, &canceled()).await?;
+            Cancel::Done
+        }
+        JobState::Running => {
+            store::job::end::request_cancel(&mut *tx, id).await?;
+            Cancel::Requested
+        }
+        JobState::Canceled => Cancel::Done,
+        JobState::Succeeded | JobState::Failed => {
+            let detail = format!("The job has {} already, so there is nothing to cancel.", job.state.as_str());
+            return Err(Error::new(Code::JobEnded, detail));
+        }
+    };
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// Queues a failed or canceled job again, with `attempts` more.
+pub async fn retry(db: &PgPool, tenant: TenantId, id: JobId, attempts: i16) -> Result<()> {
+    let mut tx = db.begin().await?;
+    let job = find_for_update(&mut tx, tenant, id).await?;
+    if store::job::end::revive(&mut *tx, &[id], attempts).await?.is_empty() {
+        let detail = format!(
+            "The job is {}; only failed and canceled jobs can be run again. Submit a new job instead.",
+            job.state.as_str()
+        );
+        return Err(Error::new(Code::NotRetryable, detail));
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Queues up to `limit` failed jobs of the tenant again that pass the filter and failed with `code`, if one is given.
+pub async fn retry_failed(
+    db: &PgPool,
+    tenant: TenantId,
+    filter: &Filter,
+    code: Option<FailureCode>,
+    attempts: i16,
+    limit: i64,
+) -> Result<Vec<JobId>> {
+    let mut tx = db.begin().await?;
+    let failed = store::job::end::list_failed(&mut *tx, tenant, filter, code, limit).await?;
+    let revived = store::job::end::revive(&mut *tx, &failed, attempts).await?;
+    tx.commit().await?;
+    Ok(revived)
+}
+
+/// Erases a job that does not run, with its result. Returns its upload if no other job uses it: its row is gone, and
+/// the caller erases its bytes.
+pub async fn delete(db: &PgPool, tenant: TenantId, id: JobId) -> Result<Option<UploadId>> {
+    let mut tx = db.begin().await?;
+    let job = find_for_update(&mut tx, tenant, id).await?;
+    if !store::job::end::delete(&mut *tx, id).await? {
+        return Err(Error::new(Code::JobRunning, "The job is running. Cancel it, wait for its end, then delete it."));
+    }
+    let unused = match job.source {
+        Source::Upload { id } if store::upload::delete_unused(&mut *tx, id).await? => Some(id),
+        _ => None,
+    };
+    tx.commit().await?;
+    Ok(unused)
+}
+
+/// One round of ending jobs that nobody wants any more. Call again while it returns a full batch.
+pub async fn expire(db: &PgPool) -> Result<Vec<JobId>> {
+    let failure = Failure::new(FailureCode::Expired, "The job was not started before its expires_at.");
+    store::job::end::expire(db, &failure, BATCH).await
+}
+
+/// One round of erasing jobs that ended longer than `age` ago. Returns how many, and the uploads that are erased with
+/// them: their rows are gone, and the caller erases their bytes.
+pub async fn prune(db: &PgPool, age: Duration) -> Result<(usize, Vec<UploadId>)> {
+    let mut tx = db.begin().await?;
+    let pruned = store::job::end::prune(&mut *tx, age, BATCH).await?;
+    let mut unused = Vec::new();
+    for upload in pruned.iter().flatten() {
+        if store::upload::delete_unused(&mut *tx, *upload).await? {
+            unused.push(*upload);
+        }
+    }
+    tx.commit().await?;
+    Ok((pruned.len(), unused))
+}
+
+async fn find_for_update(tx: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<Job> {
+    store::job::find_for_update(tx, tenant, id).await?.ok_or_else(|| Error::not_found("job"))
+}
+
+fn canceled() -> Failure {
+    Failure::new(FailureCode::Canceled, "The job was canceled.")
 }
 
 /// Renews the lease and carries progress.
@@ -132,5 +281,5 @@ pub async fn release(db: &PgPool, claim: &Claim) -> Result<Held> {
 /// One round of rescuing: takes jobs from workers that fell silent. Call again while it returns a full batch.
 pub async fn rescue(db: &PgPool) -> Result<Vec<Rescued>> {
     let lost = Failure::new(FailureCode::WorkerLost, "The worker gave no sign of life for longer than its lease.");
-    store::job::lease::rescue(db, &lost, RESCUE_BATCH).await
+    store::job::lease::rescue(db, &lost, &canceled(), BATCH).await
 }

@@ -23,6 +23,7 @@ pub use ticker::Ticker;
 
 use crate::error::Error;
 use crate::id::{InstallationId, JobId};
+use crate::job::Lane;
 
 /// Never more tickets than this in Redis, whatever the number of workers.
 pub const WINDOW_MAX: usize = 500;
@@ -58,7 +59,8 @@ pub enum Sent {
 pub struct Queue {
     client: Client,
     connection: ConnectionManager,
-    config: Config,
+    fast: Config,
+    scan: Config,
     channel: String,
 }
 
@@ -103,25 +105,36 @@ impl Queue {
     /// The queue of `installation`. Connects when first used, so that a process starts while Redis is away.
     pub fn new(client: Client, installation: InstallationId) -> Result<Self, Error> {
         let connection = manager(&client, CALL_TIMEOUT)?;
-        let config = Config::default()
-            .queue(format!("ffprobe_api:{installation}:probe"))
-            .batch_size(1)
-            .heartbeat_interval(APALIS_HEARTBEAT)
-            .missed_heartbeats(APALIS_MISSED)
-            .persist_results(true)
-            .emit_events(false);
-        Ok(Self { client, connection, config, channel: format!("ffprobe_api:{installation}:bell") })
+        let config = |lane: Lane| {
+            Config::default()
+                .queue(format!("ffprobe_api:{installation}:{}", lane.as_str()))
+                .batch_size(1)
+                .heartbeat_interval(APALIS_HEARTBEAT)
+                .missed_heartbeats(APALIS_MISSED)
+                .persist_results(true)
+                .emit_events(false)
+        };
+        let channel = format!("ffprobe_api:{installation}:bell");
+        Ok(Self { client, connection, fast: config(Lane::Fast), scan: config(Lane::Scan), channel })
     }
 
-    /// Puts a ticket for `job` behind the others, unless there are `window` of them already.
-    pub async fn send(&self, job: JobId, window: usize) -> Result<Sent, Error> {
+    fn config(&self, lane: Lane) -> &Config {
+        match lane {
+            Lane::Fast => &self.fast,
+            Lane::Scan => &self.scan,
+        }
+    }
+
+    /// Puts a ticket for `job` behind the others of its lane, unless there are `window` of them already.
+    pub async fn send(&self, lane: Lane, job: JobId, window: usize) -> Result<Sent, Error> {
         // a fresh id for every ticket: a ticket is disposable, the job's id is not
         let ticket = Uuid::now_v7().to_string();
         let payload = serde_json::to_vec(&Ticket { job }).map_err(Error::internal)?;
+        let config = self.config(lane);
         let sent: bool = SEND
-            .key(self.config.job_data_hash())
-            .key(self.config.job_meta_hash())
-            .key(self.config.active_jobs_list())
+            .key(config.job_data_hash())
+            .key(config.job_meta_hash())
+            .key(config.active_jobs_list())
             .arg(ticket)
             .arg(payload)
             .arg(window.min(WINDOW_MAX))
@@ -131,20 +144,20 @@ impl Queue {
         Ok(if sent { Sent::Sent } else { Sent::WindowFull })
     }
 
-    /// How many tickets wait for a worker.
-    pub async fn depth(&self) -> Result<usize, Error> {
+    /// How many tickets of a lane wait for a worker.
+    pub async fn depth(&self, lane: Lane) -> Result<usize, Error> {
         redis::cmd("LLEN")
-            .arg(self.config.active_jobs_list())
+            .arg(self.config(lane).active_jobs_list())
             .query_async(&mut self.connection.clone())
             .await
             .map_err(away)
     }
 
-    /// The jobs whose tickets wait for a worker.
-    pub async fn pending(&self) -> Result<HashSet<JobId>, Error> {
+    /// The jobs of a lane whose tickets wait for a worker.
+    pub async fn pending(&self, lane: Lane) -> Result<HashSet<JobId>, Error> {
         let payloads: Vec<Option<Vec<u8>>> = PENDING
-            .key(self.config.active_jobs_list())
-            .key(self.config.job_data_hash())
+            .key(self.config(lane).active_jobs_list())
+            .key(self.config(lane).job_data_hash())
             .arg(2 * WINDOW_MAX)
             .invoke_async(&mut self.connection.clone())
             .await
@@ -153,15 +166,15 @@ impl Queue {
         Ok(tickets.map(|t| t.job).collect())
     }
 
-    /// One round of erasing finished tickets. Returns how many; call again while it returns a full batch.
-    pub async fn sweep(&self) -> Result<usize, Error> {
+    /// One round of erasing finished tickets of a lane. Returns how many; call again while it returns a full batch.
+    pub async fn sweep(&self, lane: Lane) -> Result<usize, Error> {
         SWEEP
-            .key(self.config.job_data_hash())
-            .key(self.config.job_meta_hash())
-            .key(self.config.workers_set())
-            .key(self.config.done_jobs_set())
-            .key(self.config.failed_jobs_set())
-            .key(self.config.dead_jobs_set())
+            .key(self.config(lane).job_data_hash())
+            .key(self.config(lane).job_meta_hash())
+            .key(self.config(lane).workers_set())
+            .key(self.config(lane).done_jobs_set())
+            .key(self.config(lane).failed_jobs_set())
+            .key(self.config(lane).dead_jobs_set())
             .arg(SWEEP_BATCH)
             .invoke_async(&mut self.connection.clone())
             .await
@@ -173,11 +186,11 @@ impl Queue {
         redis::cmd("PING").query_async::<String>(&mut self.connection.clone()).await.map(drop).map_err(away)
     }
 
-    /// A fresh apalis backend on a connection of its own; an apalis worker is never built twice on the same one.
-    pub async fn backend(&self) -> Result<RedisStorage<Ticket>, Error> {
+    /// A fresh apalis backend of a lane on a connection of its own; an apalis worker is never built twice on the same one.
+    pub async fn backend(&self, lane: Lane) -> Result<RedisStorage<Ticket>, Error> {
         let mut connection = manager(&self.client, APALIS_TIMEOUT)?;
         redis::cmd("PING").query_async::<String>(&mut connection).await.map_err(away)?;
-        Ok(RedisStorage::new(connection).with_config(self.config.clone()))
+        Ok(RedisStorage::new(connection).with_config(self.config(lane).clone()))
     }
 
     /// Rings; whoever listens looks at PostgreSQL. Failing to ring costs a second, so the caller only logs it.

@@ -3,8 +3,11 @@
 
 pub mod access;
 pub mod attempt;
+pub mod idempotency;
 pub mod installation;
 pub mod job;
+pub mod lane;
+pub mod leader;
 pub mod result;
 pub mod upload;
 pub mod worker;

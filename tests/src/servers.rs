@@ -34,7 +34,7 @@ pub fn servers() -> &'static Servers {
                 runtime.block_on(async {
                     sweep();
                     let folder = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
-                    let (_keep, servers) = start(folder).await;
+                    let (_keep, servers) = start(folder, Durability::Throwaway).await;
                     send.send(servers).expect("somebody asked");
                     std::future::pending::<()>().await;
                 });
@@ -44,15 +44,14 @@ pub fn servers() -> &'static Servers {
     })
 }
 
-/// Servers for one test alone, which may do to them what it likes. They die with the test's thread.
+/// Servers for one test alone, which may do to them what it likes: they keep their commits. They die with the test's thread.
 pub async fn own() -> (PrivateServers, Servers) {
-    start(servers().folder().join(Uuid::new_v4().simple().to_string())).await
+    start(servers().folder().join(Uuid::new_v4().simple().to_string()), Durability::Durable).await
 }
 
-async fn start(folder: PathBuf) -> (PrivateServers, Servers) {
-    let private = PrivateServers::start(&folder.join("servers"), Options { durability: Durability::Throwaway })
-        .await
-        .expect("private servers start");
+async fn start(folder: PathBuf, durability: Durability) -> (PrivateServers, Servers) {
+    let private =
+        PrivateServers::start(&folder.join("servers"), Options { durability }).await.expect("private servers start");
     let servers = Servers {
         admin_url: private.database_url("postgres"),
         template_url: private.database_url(TEMPLATE),

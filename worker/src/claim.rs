@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apalis::prelude::{BackendExt, BoxDynError, Data, WorkerBuilder, WorkerError};
-use shared::job::Claim;
+use shared::id::JobId;
+use shared::job::{Claim, Lane};
 use shared::lifecycle;
 use shared::queue::{Ticker, Ticket};
 use shared::store;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use uuid::Uuid;
 
-use crate::claim::gate::{Gate, Slot};
+use crate::claim::gate::{Gate, Given};
+use crate::slots::Slot;
 use crate::{Worker, probe};
 
 /// How often a worker with a free slot looks for a ticket.
@@ -31,14 +32,20 @@ const REBUILD: Duration = Duration::from_millis(200);
 const REBUILD_MAX: Duration = Duration::from_secs(5);
 /// How often a worker with a free slot asks PostgreSQL for jobs whose ticket did not come.
 const ASK: Duration = Duration::from_secs(1);
+/// How long a job is due before a worker with a free slot takes it without a ticket.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// Overdue jobs looked at in one query.
+const OVERDUE_BATCH: i64 = 16;
+/// How long a job that no live worker can reach is put aside.
+const ASIDE: Duration = Duration::from_secs(30);
 
-/// Takes tickets until the worker drains.
-pub async fn tickets(worker: Arc<Worker>) {
+/// Takes tickets of a lane until the worker drains.
+pub async fn tickets(worker: Arc<Worker>, lane: Lane) {
     let mut wait = REBUILD;
     while !worker.draining.is_cancelled() {
         let begun = Instant::now();
         // a task of its own: a panic in apalis ends that task, not this loop
-        let ended = tokio::spawn(one_apalis_worker(Arc::clone(&worker))).await;
+        let ended = tokio::spawn(one_apalis_worker(Arc::clone(&worker), lane)).await;
         match ended.unwrap_or_else(|panic| Err(panic.into())) {
             Ok(()) => {}
             Err(error) if worker.draining.is_cancelled() => tracing::debug!(%error, "apalis ended while draining"),
@@ -53,13 +60,13 @@ pub async fn tickets(worker: Arc<Worker>) {
     }
 }
 
-async fn one_apalis_worker(worker: Arc<Worker>) -> Result<(), BoxDynError> {
-    let backend = worker.queue.backend().await?;
+async fn one_apalis_worker(worker: Arc<Worker>, lane: Lane) -> Result<(), BoxDynError> {
+    let backend = worker.queue.backend(lane).await?;
     // a name is never used twice: apalis refuses a name it has seen alive, and never unregisters one
     let name = format!("{}-{}", worker.identity.name, Uuid::now_v7().simple());
     let apalis = WorkerBuilder::new(name.as_str())
         .backend(backend.poll_with_strategy(Ticker::new(LOOK)))
-        .layer(Gate::new(Arc::clone(&worker.slots)))
+        .layer(Gate::new(worker.slots.clone(), lane))
         .data(Arc::clone(&worker))
         .build(handle);
     let draining = worker.draining.clone();
@@ -78,61 +85,85 @@ async fn one_apalis_worker(worker: Arc<Worker>) -> Result<(), BoxDynError> {
 }
 
 /// Always `Ok`: retries are PostgreSQL's business, never apalis'.
-async fn handle(ticket: Ticket, worker: Data<Arc<Worker>>, slot: Data<Slot>) -> Result<(), BoxDynError> {
+async fn handle(ticket: Ticket, worker: Data<Arc<Worker>>, given: Data<Given>) -> Result<(), BoxDynError> {
     let worker = Arc::clone(&worker);
-    let permit = slot.take().filter(|_| !worker.draining.is_cancelled());
-    let Some(permit) = permit else {
-        // no slot after all, or about to stop: let the relay send it again at once
-        if let Err(error) = store::job::dispatch::unmark(&worker.db, &[ticket.job]).await {
-            tracing::debug!(%error, job.id = %ticket.job, "ticket not handed back; it is sent again by itself");
-        }
+    let begun = Instant::now();
+    let Some(slot) = given.take().filter(|_| !worker.draining.is_cancelled()) else {
+        // no slot after all, or about to stop: the relay sends it again at once
+        take_back(&worker, ticket.job).await;
         return Ok(());
     };
-    let begun = Instant::now();
     match lifecycle::claim(&worker.db, ticket.job, &worker.claimant()).await {
-        Ok(Some(claim)) => start(&worker, claim, permit, begun),
-        Ok(None) => tracing::debug!(job.id = %ticket.job, "ticket for a job that is not to be had"),
+        Ok(Some(claim)) => start(&worker, claim, slot, begun),
+        Ok(None) => take_back(&worker, ticket.job).await,
         Err(error) => tracing::warn!(%error, job.id = %ticket.job, "claim failed; the ticket is sent again by itself"),
     }
     Ok(())
 }
 
-/// Takes jobs whose ticket did not come, until the worker drains. With a healthy relay and Redis it finds none.
-pub async fn overdue(worker: Arc<Worker>) {
+/// Gives a ticket back that cannot be served here and now. For one whose job has ended or runs, that does nothing.
+async fn take_back(worker: &Worker, job: JobId) {
+    if let Err(error) = store::job::dispatch::take_back(&worker.db, job, ASIDE).await {
+        tracing::debug!(%error, job.id = %job, "ticket not handed back; it is sent again by itself");
+    }
+}
+
+/// Takes jobs of a lane whose ticket did not come, until the worker drains. With a healthy relay and Redis it finds
+/// none.
+pub async fn overdue(worker: Arc<Worker>, lane: Lane) {
     let mut tick = interval(ASK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = worker.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
-        while let Ok(permit) = Arc::clone(&worker.slots).try_acquire_owned() {
-            let begun = Instant::now();
-            // bounded, so that a hanging database does not keep the permit from the tickets
-            match timeout(ASK * 5, lifecycle::claim_overdue(&worker.db, &worker.claimant())).await {
-                Ok(Ok(Some(claim))) => {
-                    tracing::info!(job.id = %claim.job.id, "taken without a ticket");
-                    start(&worker, claim, permit, begun);
-                }
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "cannot look for overdue jobs");
-                    break;
-                }
-                Err(_) => break,
-            }
-            if worker.draining.is_cancelled() {
-                return;
-            }
+        // bounded, so that a hanging database does not hang the drain
+        match timeout(ASK * 5, take_overdue(&worker, lane)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot look for overdue jobs"),
+            Err(_) => tracing::debug!("looking for overdue jobs took too long"),
         }
     }
 }
 
-/// Starts a claimed job on the tracker. The permit is given back when the job is over, however it ends.
-fn start(worker: &Arc<Worker>, claim: Claim, permit: OwnedSemaphorePermit, claimed_from: Instant) {
+/// Fills the free slots with overdue jobs.
+async fn take_overdue(worker: &Arc<Worker>, lane: Lane) -> shared::Result<()> {
+    let mut slot = worker.slots.take(lane);
+    while slot.is_some() {
+        let claimant = worker.claimant();
+        let jobs = store::job::dispatch::list_overdue(&worker.db, lane, &claimant, OVERDUE, OVERDUE_BATCH).await?;
+        let mut taken = false;
+        for job in jobs {
+            let begun = Instant::now();
+            if worker.draining.is_cancelled() {
+                return Ok(());
+            }
+            // workers that look at the same moment see the same jobs; each is claimed by one of them
+            if let Some(claim) = lifecycle::claim(&worker.db, job, &claimant).await? {
+                tracing::info!(job.id = %job, "taken without a ticket");
+                let Some(slot_for_it) = slot.take() else { return Ok(()) };
+                start(worker, claim, slot_for_it, begun);
+                taken = true;
+                slot = worker.slots.take(lane);
+                if slot.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+        if !taken {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Starts a claimed job on the tracker. The slot is free again when the job is over, however it ends.
+fn start(worker: &Arc<Worker>, claim: Claim, slot: Slot, claimed_from: Instant) {
     worker.metrics.claimed.inc();
     let job = probe::run(Arc::clone(worker), claim, claimed_from);
     worker.jobs.spawn(async move {
-        let _permit = permit;
+        let _slot = slot;
         job.await;
     });
 }

@@ -8,12 +8,15 @@ use shared::job::{Claim, Progress};
 use shared::lifecycle::{self, Beat, LEASE};
 use shared::queue::Bell;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Worker;
 
 /// How often the lease is renewed.
 const BEAT: Duration = Duration::from_secs(5);
+/// How often while Redis is away, when only the beat tells that somebody wants the job canceled.
+const BEAT_DEAF: Duration = Duration::from_secs(1);
 /// A beat that takes longer is given up; the next one follows soon.
 const BEAT_PATIENCE: Duration = Duration::from_secs(3);
 /// Without an answer for this long the worker stops by itself, before others may start the job.
@@ -40,34 +43,45 @@ pub async fn keep(
 ) -> Stop {
     let mut bells = worker.bells.subscribe();
     let mut good_until = claimed_from + SELF_FENCE;
-    let mut tick = interval_at(Instant::now() + BEAT, BEAT);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hearing = worker.hearing.subscribe();
+    let mut next = Instant::now() + until_beat(&mut hearing);
     loop {
         let asked = tokio::select! {
             () = worker.kill.cancelled() => return Stop::Released,
-            () = tokio::time::sleep_until(good_until) => {
+            () = sleep_until(good_until) => {
                 tracing::warn!("PostgreSQL gave no answer for most of the lease; stopping before somebody else starts");
                 return Stop::Lost;
             }
-            _ = tick.tick() => Instant::now(),
+            () = sleep_until(next) => Instant::now(),
+            // deaf from now on, or no longer: the next beat comes sooner, or bells may have been missed
+            Ok(()) = hearing.changed() => Instant::now(),
             bell = bells.recv() => match bell {
                 Ok(Bell::Cancel(id)) if id == claim.job.id => Instant::now(),
                 Ok(Bell::Missed) | Err(RecvError::Lagged(_)) => Instant::now(),
                 Ok(_) => continue,
                 // the listener is gone for good; beats remain
-                Err(RecvError::Closed) => { tick.tick().await; Instant::now() }
+                Err(RecvError::Closed) => {
+                    sleep_until(next).await;
+                    Instant::now()
+                }
             },
         };
         let now = progress();
+        next = asked + until_beat(&mut hearing);
         match timeout(BEAT_PATIENCE, lifecycle::beat(&worker.db, claim, now.as_ref())).await {
             Ok(Ok(Beat::Renewed)) => good_until = asked + SELF_FENCE,
             Ok(Ok(Beat::CancelRequested)) => return Stop::Canceled,
             Ok(Ok(Beat::Lost)) => return Stop::Lost,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "beat failed");
-                tick.reset_after(Duration::from_secs(1));
+                next = Instant::now() + BEAT_DEAF;
             }
-            Err(_) => tick.reset_after(Duration::from_secs(1)),
+            Err(_) => next = Instant::now() + BEAT_DEAF,
         }
     }
+}
+
+/// How long until the next beat, deaf or not.
+fn until_beat(hearing: &mut watch::Receiver<bool>) -> Duration {
+    if *hearing.borrow_and_update() { BEAT } else { BEAT_DEAF }
 }

@@ -10,6 +10,7 @@ pub mod probe;
 pub mod registry;
 pub mod relay;
 pub mod settings;
+pub mod slots;
 pub mod source;
 pub mod upkeep;
 
@@ -17,18 +18,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use shared::id::{InstallationId, WorkerId};
+use shared::job::Lane;
 use shared::queue::{Bell, Queue};
 use shared::storage::Storage;
 use shared::store::Pool;
 use shared::store::job::lease::Claimant;
 use shared::store::worker::{Condition, NewWorker};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ffprobe::Ffprobe;
 use crate::metrics::Metrics;
 use crate::settings::Role;
+use crate::slots::Slots;
 use crate::source::MediaRoots;
 
 /// Bells a slow task may fall behind before it looks at the database instead.
@@ -56,10 +59,10 @@ pub struct Worker {
     pub roots: MediaRoots,
     /// How to run ffprobe; none without the probe role.
     pub ffprobe: Option<Ffprobe>,
-    /// One permit a slot. A permit is taken before a claim and travels with the job.
-    pub slots: Arc<Semaphore>,
-    /// How many permits there are.
-    pub slot_count: usize,
+    /// Lanes it serves; none without the probe role.
+    pub lanes: Vec<Lane>,
+    /// How many jobs it runs at once.
+    pub slots: Slots,
     /// What it can reach right now.
     pub condition: RwLock<Condition>,
     /// Running jobs.
@@ -70,6 +73,8 @@ pub struct Worker {
     pub kill: CancellationToken,
     /// Everything the doorbell says.
     pub bells: broadcast::Sender<Bell>,
+    /// Whether the doorbell is heard now.
+    pub hearing: watch::Sender<bool>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -112,20 +117,26 @@ pub fn bells() -> broadcast::Sender<Bell> {
 }
 
 /// Works until `draining` is canceled, with `entry` as its row in the registry, then finishes what runs within `grace` and hands back the rest.
-pub async fn run(worker: Arc<Worker>, entry: registry::Entry, grace: Duration) {
+pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duration, grace: Duration) {
     let mut parts = tokio::task::JoinSet::new();
     let background = [
-        tokio::spawn(shared::queue::listen(worker.queue.clone(), worker.bells.clone())),
+        tokio::spawn(shared::queue::listen(worker.queue.clone(), worker.bells.clone(), worker.hearing.clone())),
         tokio::spawn(registry::run(Arc::clone(&worker), entry)),
     ];
     for role in &worker.roles {
         match role {
             Role::Probe => {
-                parts.spawn(claim::tickets(Arc::clone(&worker)));
-                parts.spawn(claim::overdue(Arc::clone(&worker)));
+                for lane in &worker.lanes {
+                    parts.spawn(claim::tickets(Arc::clone(&worker), *lane));
+                    parts.spawn(claim::overdue(Arc::clone(&worker), *lane));
+                }
             }
-            Role::Relay => drop(parts.spawn(relay::run(Arc::clone(&worker)))),
-            Role::Upkeep => drop(parts.spawn(upkeep::run(Arc::clone(&worker)))),
+            Role::Relay => {
+                parts.spawn(relay::run(Arc::clone(&worker)));
+            }
+            Role::Upkeep => {
+                parts.spawn(upkeep::run(Arc::clone(&worker), retention));
+            }
         }
     }
     // every part ends by itself once draining begins
@@ -141,7 +152,10 @@ pub async fn run(worker: Arc<Worker>, entry: registry::Entry, grace: Duration) {
         tracing::warn!(jobs = worker.jobs.len(), "the grace is over; running jobs go back to the queue");
         worker.kill.cancel();
         if tokio::time::timeout(HAND_BACK, worker.jobs.wait()).await.is_err() {
-            tracing::error!(jobs = worker.jobs.len(), "jobs could not be handed back; their leases run out by themselves");
+            tracing::error!(
+                jobs = worker.jobs.len(),
+                "jobs could not be handed back; their leases run out by themselves"
+            );
         }
     }
     background.iter().for_each(tokio::task::JoinHandle::abort);

@@ -13,7 +13,7 @@ use shared::storage::Storage;
 use shared::store::worker::{Condition, NewWorker};
 use shared::{store, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worker::Worker;
@@ -21,6 +21,7 @@ use worker::ffprobe::Ffprobe;
 use worker::jail::{self, Protections, Status};
 use worker::metrics::{Metrics, Protection};
 use worker::settings::{Cli, Command, Role, WorkArgs};
+use worker::slots::Slots;
 use worker::source::MediaRoots;
 
 /// Connections besides one for each slot: relay, upkeep, registry and claims.
@@ -104,6 +105,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         tokio::spawn(telemetry::serve_metrics(listener, registry));
     }
     let draining = CancellationToken::new();
+    let lanes = args.lanes();
     let identity = identity(&args, ffprobe.as_ref(), slots, &protections)?;
     let worker = Arc::new(Worker {
         identity,
@@ -114,13 +116,14 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         storage,
         roots,
         ffprobe,
-        slots: Arc::new(Semaphore::new(slots)),
-        slot_count: slots,
+        slots: Slots::new(slots, &lanes),
+        lanes,
         condition: RwLock::new(Condition { busy: 0, media_roots: Vec::new(), has_uploads: false, draining: false }),
         jobs: TaskTracker::new(),
         draining: draining.clone(),
         kill: CancellationToken::new(),
         bells: worker::bells(),
+        hearing: watch::Sender::new(false),
         metrics,
     });
     // what it can reach must be known before the first claim
@@ -128,7 +131,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     entry.beat(&worker).await;
     tokio::spawn(drain_on_signal(draining));
     tracing::info!(worker = worker.identity.name, roles = ?worker.identity.roles, slots, "working");
-    worker::run(worker, entry, args.shutdown_grace).await;
+    worker::run(worker, entry, args.retention(), args.shutdown_grace).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -146,6 +149,7 @@ fn identity(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ffprobe_version: ffprobe.map(|f| f.version().to_owned()),
         roles: args.worker_roles.iter().map(|r| r.as_str().to_owned()).collect(),
+        lanes: args.lanes().iter().map(|l| l.as_str().to_owned()).collect(),
         slots: if args.has(Role::Probe) { i32::try_from(slots)? } else { 0 },
         protections: serde_json::to_value(protections)?,
     })

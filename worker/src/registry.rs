@@ -72,7 +72,7 @@ impl Entry {
         let (storage, installation) = (worker.storage.clone(), worker.installation);
         // a name no root can have
         let has_uploads = self.is_there("/uploads", move || storage.belongs_to(installation)).await;
-        let busy = worker.slot_count.saturating_sub(worker.slots.available_permits());
+        let busy = worker.slots.busy();
         worker.metrics.busy.set(i64::try_from(busy).unwrap_or(i64::MAX));
         let busy = i32::try_from(busy).unwrap_or(i32::MAX);
         Condition { busy, media_roots, has_uploads, draining: worker.draining.is_cancelled() }

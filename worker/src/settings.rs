@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
+use shared::job::Lane;
 
 use crate::jail::Sandbox;
 
@@ -50,13 +51,38 @@ impl Role {
     }
 }
 
+/// A lane as written in settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServedLane {
+    /// Quick looks.
+    Fast,
+    /// Reads whole files.
+    Scan,
+}
+
+impl From<ServedLane> for Lane {
+    fn from(lane: ServedLane) -> Self {
+        match lane {
+            ServedLane::Fast => Self::Fast,
+            ServedLane::Scan => Self::Scan,
+        }
+    }
+}
+
+/// Fewest slots without a setting: with one alone, a worker that serves both lanes would never run a scan.
+const MIN_SLOTS: usize = 2;
+
 /// Settings of the worker.
 #[derive(Debug, Clone, Args)]
 pub struct WorkArgs {
     /// What this process takes part in, joined by commas. Every installation needs each role at least once
     #[arg(long, env, value_enum, value_delimiter = ',', default_value = "probe,relay,upkeep")]
     pub worker_roles: Vec<Role>,
-    /// Jobs it runs at once. Default: the number of processors this process may use
+    /// Lanes it serves, joined by commas: fast (quick looks), scan (reads whole files)
+    #[arg(long, env, value_enum, value_delimiter = ',', default_value = "fast,scan")]
+    pub worker_lanes: Vec<ServedLane>,
+    /// Jobs it runs at once. Default: the number of processors this process may use, and at least 2. Scans never take
+    /// the last slot of a worker that serves both lanes
     #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub worker_slots: Option<u16>,
     /// The ffprobe binary. Default: the one on PATH
@@ -71,6 +97,9 @@ pub struct WorkArgs {
     /// Seconds that running jobs get to finish after SIGTERM; beyond it they go back to the queue uncharged
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,
+    /// Days that a job and its result are kept after its end; upkeep erases them then
+    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub retention_days: u16,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -91,13 +120,23 @@ impl WorkArgs {
         self.worker_roles.contains(&role)
     }
 
+    /// How long a job is kept after its end.
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_days) * 24 * 3600)
+    }
+
+    /// The lanes it serves; none without the probe role.
+    pub fn lanes(&self) -> Vec<Lane> {
+        if self.has(Role::Probe) { self.worker_lanes.iter().map(|l| (*l).into()).collect() } else { Vec::new() }
+    }
+
     /// Jobs it runs at once. Probing is bound by the processor: more slots than processors buy nothing.
     pub fn slots(&self) -> Result<usize, ConfigError> {
         if let Some(slots) = self.worker_slots {
             return Ok(usize::from(slots));
         }
         // honours the CPU quota of a container's cgroup
-        std::thread::available_parallelism().map(usize::from).map_err(|e| {
+        std::thread::available_parallelism().map(|n| usize::from(n).max(MIN_SLOTS)).map_err(|e| {
             ConfigError::new(
                 "WORKER_SLOTS",
                 format!("the number of processors is not known: {e}"),

@@ -1,12 +1,14 @@
-//! Upkeep: duties nobody else does, each a function that does one round and judges time by PostgreSQL's clock. Several
-//! processes may keep house at once: every round locks only the rows it changes and skips those of others.
+//! Upkeep: duties nobody else does, each a function that does one round and judges time by PostgreSQL's clock. One
+//! process leads; the others stand by. A duty that fails is done again in the next round.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::error::Result;
-use shared::job::JobState;
+use shared::id::UploadId;
+use shared::job::{JobState, Lane};
 use shared::queue::Bell;
+use shared::store::leader::Leader;
 use shared::{lifecycle, store};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -18,33 +20,51 @@ const EVERY: Duration = Duration::from_secs(2);
 const SLOW_EVERY: u32 = 30;
 /// An upload that was begun this long ago and never finished is given up (48 hours).
 const ABANDONED_SECONDS: f64 = 48.0 * 3600.0;
+/// A complete upload that no job uses is erased this long after it was completed (24 hours).
+const ORPHANED_SECONDS: f64 = 24.0 * 3600.0;
+/// How long answers to requests with an Idempotency-Key are kept.
+const IDEMPOTENCY_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Rows erased in one statement.
+const ROW_BATCH: i64 = 1_000;
 /// Uploads erased in one round.
 const UPLOAD_BATCH: i64 = 100;
-/// Most batches of finished tickets erased in one round.
-const SWEEP_BATCHES: usize = 20;
+/// Most batches of one duty in one round, so that no duty keeps the others waiting.
+const BATCHES: usize = 20;
 
 /// Keeps house until the worker drains.
-pub async fn run(worker: Arc<Worker>) {
+pub async fn run(worker: Arc<Worker>, retention: Duration) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leader = Leader::default();
     let mut round: u32 = 0;
     loop {
         tokio::select! {
             () = worker.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
+        match leader.leads(&worker.db).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see who keeps house");
+                continue;
+            }
+        }
         note("rescue jobs of dead workers", rescue(&worker).await);
+        note("end expired jobs", expire(&worker).await);
         note("erase finished tickets", sweep_tickets(&worker).await);
         note("measure the queue", measure(&worker).await);
         if round.is_multiple_of(SLOW_EVERY) {
-            note("erase abandoned uploads", erase_abandoned(&worker).await);
             note("forget dead workers", store::worker::prune(&worker.db).await.map(drop));
+            note("forget idempotency keys", forget_keys(&worker).await);
+            note("erase old jobs", erase_old(&worker, retention).await);
+            note("erase abandoned uploads", erase_abandoned(&worker).await);
+            note("erase unused uploads", erase_orphans(&worker).await);
         }
         round = round.wrapping_add(1);
     }
 }
 
-/// A duty that fails is done again in the next round.
 fn note(duty: &str, outcome: Result<()>) {
     if let Err(error) = outcome {
         tracing::warn!(%error, duty, "a duty could not be done; it is tried again");
@@ -52,7 +72,7 @@ fn note(duty: &str, outcome: Result<()>) {
 }
 
 /// Takes jobs from workers that fell silent.
-pub async fn rescue(worker: &Worker) -> Result<()> {
+async fn rescue(worker: &Worker) -> Result<()> {
     loop {
         let rescued = lifecycle::rescue(&worker.db).await?;
         if rescued.is_empty() {
@@ -66,11 +86,27 @@ pub async fn rescue(worker: &Worker) -> Result<()> {
     }
 }
 
+/// Ends jobs that nobody wants any more.
+async fn expire(worker: &Worker) -> Result<()> {
+    loop {
+        let expired = lifecycle::expire(&worker.db).await?;
+        if expired.is_empty() {
+            return Ok(());
+        }
+        for job in expired {
+            tracing::info!(job.id = %job, "expired before it was started");
+            worker.ring(Bell::Done(job)).await;
+        }
+    }
+}
+
 /// Erases finished tickets, so that Redis stays small.
 async fn sweep_tickets(worker: &Worker) -> Result<()> {
-    for _ in 0..SWEEP_BATCHES {
-        if worker.queue.sweep().await? == 0 {
-            break;
+    for lane in Lane::ALL {
+        for _ in 0..BATCHES {
+            if worker.queue.sweep(lane).await? == 0 {
+                break;
+            }
         }
     }
     Ok(())
@@ -85,6 +121,31 @@ async fn measure(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
+/// Forgets answers that nobody will ask for again.
+async fn forget_keys(worker: &Worker) -> Result<()> {
+    for _ in 0..BATCHES {
+        if store::idempotency::prune(&worker.db, IDEMPOTENCY_AGE, ROW_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Erases jobs that ended longer ago than anybody wants to know, and their uploads.
+async fn erase_old(worker: &Worker, retention: Duration) -> Result<()> {
+    for _ in 0..BATCHES {
+        let (jobs, uploads) = lifecycle::prune(&worker.db, retention).await?;
+        for upload in uploads {
+            worker.storage.remove(upload).await?;
+        }
+        if jobs == 0 {
+            break;
+        }
+        tracing::info!(jobs, "old jobs were erased");
+    }
+    Ok(())
+}
+
 /// Erases uploads whose request ended without a word, for example with the process that served it.
 async fn erase_abandoned(worker: &Worker) -> Result<()> {
     if !worker.sees_uploads().await {
@@ -92,9 +153,27 @@ async fn erase_abandoned(worker: &Worker) -> Result<()> {
     }
     for id in store::upload::list_abandoned(&worker.db, ABANDONED_SECONDS, UPLOAD_BATCH).await? {
         if store::upload::delete_unfinished(&worker.db, id).await? {
-            worker.storage.remove(id).await?;
-            tracing::info!(upload.id = %id, "an abandoned upload was erased");
+            erase(worker, id).await?;
         }
     }
+    Ok(())
+}
+
+/// Erases complete uploads that no job uses.
+async fn erase_orphans(worker: &Worker) -> Result<()> {
+    if !worker.sees_uploads().await {
+        return Ok(());
+    }
+    for id in store::upload::list_orphans(&worker.db, ORPHANED_SECONDS, UPLOAD_BATCH).await? {
+        if store::upload::delete_unused(&worker.db, id).await? {
+            erase(worker, id).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn erase(worker: &Worker, id: UploadId) -> Result<()> {
+    worker.storage.remove(id).await?;
+    tracing::info!(upload.id = %id, "an upload was erased");
     Ok(())
 }

@@ -58,7 +58,7 @@ pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob) -> Result<
     let job = lifecycle::submit(&app.db, &new).await?;
     app.metrics.submitted.get_or_create(&Submitted { profile: job.profile.as_str() }).inc();
     tracing::info!(job.id = %job.id, profile = job.profile.as_str(), "job accepted");
-    app.dispatch(job.id);
+    app.dispatch(job.lane, job.id);
     Ok(job)
 }
 

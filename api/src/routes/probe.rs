@@ -66,6 +66,7 @@ pub async fn probe_file(
         priority: body.priority,
         external_id: body.external_id,
         metadata: body.metadata,
+        expires_at: None,
     };
     let job = submit(&app, &who, request).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
     let job = wait_for(&app, &who, job.id, app.limits.probe_wait).await?;

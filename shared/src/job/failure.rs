@@ -93,6 +93,8 @@ failures! {
     WorkerMisconfigured = "worker_misconfigured" Internal true "A worker cannot run ffprobe. An operator looks at the worker's log.",
     /// Workers died while running the job.
     WorkerLost = "worker_lost" Internal true "The worker stopped while it ran this job. It is tried again by itself until its attempts are used up.",
+    /// The job was not started before its `expires_at`.
+    Expired = "expired" Canceled false "The job waited longer than you wanted it. Submit it again, with a later expires_at or none.",
     /// Somebody canceled the job.
     Canceled = "canceled" Canceled false "The job was canceled.",
     /// A fault of ours.

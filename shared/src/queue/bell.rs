@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::Queue;
 use crate::id::JobId;
@@ -52,8 +52,8 @@ impl FromStr for Bell {
 }
 
 /// Hands every bell of the installation to `ears`, for ever. After each time the connection was away it says
-/// [`Bell::Missed`]. Run it as a task of its own.
-pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>) {
+/// [`Bell::Missed`]; `hearing` tells whether it is there now. Run it as a task of its own.
+pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>, hearing: watch::Sender<bool>) {
     let mut heard_of = false;
     loop {
         match subscribe(&queue).await {
@@ -62,6 +62,7 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>) {
                     tracing::info!("listening to Redis again");
                 }
                 heard_of = false;
+                hearing.send_replace(true);
                 // an error means that nobody listens just now, which is no reason to stop
                 let _ = ears.send(Bell::Missed);
                 while let Some(message) = messages.next().await {
@@ -69,6 +70,7 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>) {
                         let _ = ears.send(bell);
                     }
                 }
+                hearing.send_replace(false);
             }
             Err(error) if !heard_of => {
                 heard_of = true;

@@ -1,14 +1,16 @@
-//! Jobs: insert, find, list. What a lease does lies in `lease`, what the relay asks in `dispatch`.
+//! Jobs: insert, find, list. What a lease does lies in `lease`, what the relay asks in `dispatch`, what ends a job from
+//! outside in `end`.
 
 /// The columns of a [`Row`], in its order.
 macro_rules! columns {
     () => {
-        "id, tenant_id, state, profile, priority, upload_id, path, roots, path_inside, external_id, metadata, created_at,
-         run_at, started_at, finished_at, attempt, max_attempts, progress, failure"
+        "id, tenant_id, state, profile, lane, priority, upload_id, path, roots, path_inside, external_id, metadata, created_at,
+         run_at, expires_at, started_at, finished_at, attempt, max_attempts, progress, failure"
     };
 }
 
 pub mod dispatch;
+pub mod end;
 pub mod lease;
 
 use chrono::{DateTime, Utc};
@@ -19,7 +21,7 @@ use uuid::Uuid;
 use super::{unreadable, violates};
 use crate::error::{Code, Error, Result};
 use crate::id::{JobId, TenantId, UploadId};
-use crate::job::{Failure, Job, JobState, Located, NewJob, Priority, Profile, Progress, Source};
+use crate::job::{Failure, Job, JobState, Lane, Located, NewJob, Priority, Profile, Progress, Source};
 
 /// A row of `job` before its source is put together.
 #[derive(Debug, FromRow)]
@@ -28,6 +30,7 @@ struct Row {
     tenant_id: TenantId,
     state: JobState,
     profile: Profile,
+    lane: Lane,
     priority: Priority,
     upload_id: Option<UploadId>,
     path: Option<String>,
@@ -37,6 +40,7 @@ struct Row {
     metadata: Json<serde_json::Map<String, serde_json::Value>>,
     created_at: DateTime<Utc>,
     run_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
     attempt: i16,
@@ -61,6 +65,7 @@ impl TryFrom<Row> for Job {
             profile: row.profile,
             source,
             located: row.path_inside.map(|inside| Located { roots: row.roots, inside }),
+            lane: row.lane,
             priority: row.priority,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
@@ -68,6 +73,7 @@ impl TryFrom<Row> for Job {
             metadata: row.metadata.0,
             created_at: row.created_at,
             run_at: row.run_at,
+            expires_at: row.expires_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
             failure: row.failure.map(|f| f.0),
@@ -111,11 +117,13 @@ pub struct After {
     pub id: JobId,
 }
 
-/// Stores a new job. A taken external id is the client's error.
-pub async fn insert(db: impl PgExecutor<'_>, new: &NewJob) -> Result<Job> {
+/// Stores a new job under `id`. A taken external id is the client's error.
+pub async fn insert(db: impl PgExecutor<'_>, id: JobId, new: &NewJob) -> Result<Job> {
     let sql = concat!(
-        "insert into job (id, tenant_id, profile, priority, upload_id, path, roots, path_inside, external_id, metadata, max_attempts)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning ",
+        "insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, external_id, metadata,
+             max_attempts, expires_at, rank_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, clock_timestamp() + $5 * make_interval(secs => $14))
+         returning ",
         columns!()
     );
     let (upload, path) = match &new.source {
@@ -123,9 +131,10 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewJob) -> Result<Job> {
         Source::Path { path } => (None, Some(path)),
     };
     let row: Result<Row, _> = sqlx::query_as(sql)
-        .bind(JobId::new())
+        .bind(id)
         .bind(new.tenant)
         .bind(new.profile)
+        .bind(new.profile.lane())
         .bind(new.priority)
         .bind(upload)
         .bind(path)
@@ -134,6 +143,8 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewJob) -> Result<Job> {
         .bind(&new.external_id)
         .bind(Json(&new.metadata))
         .bind(new.max_attempts)
+        .bind(new.expires_at)
+        .bind(Priority::AGEING.as_secs_f64())
         .fetch_one(db)
         .await;
     match row {
@@ -156,16 +167,8 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Resul
     row.map(Job::try_from).transpose()
 }
 
-/// The tenant's jobs that pass the filter, newest first, at most `limit`, those after `after`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    tenant: TenantId,
-    filter: &Filter,
-    after: Option<After>,
-    limit: i64,
-) -> Result<Vec<Job>> {
-    let mut sql = QueryBuilder::<Postgres>::new(concat!("select ", columns!(), " from job where tenant_id = "));
-    sql.push_bind(tenant);
+/// Adds the conditions of a filter to a query that already has one.
+fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(id) = &filter.external_id {
         sql.push(" and external_id = ").push_bind(id);
     }
@@ -192,12 +195,32 @@ pub async fn list(
     if let Some(before) = filter.created_before {
         sql.push(" and created_at < ").push_bind(before);
     }
+}
+
+/// The tenant's jobs that pass the filter, newest first, at most `limit`, those after `after`.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    filter: &Filter,
+    after: Option<After>,
+    limit: i64,
+) -> Result<Vec<Job>> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!("select ", columns!(), " from job where tenant_id = "));
+    sql.push_bind(tenant);
+    push_filter(&mut sql, filter);
     if let Some(after) = after {
         sql.push(" and (created_at, id) < (").push_bind(after.created_at).push(", ").push_bind(after.id).push(")");
     }
     sql.push(" order by created_at desc, id desc limit ").push_bind(limit);
     let rows: Vec<Row> = sql.build_query_as().fetch_all(db).await?;
     rows.into_iter().map(Job::try_from).collect()
+}
+
+/// The tenant's job, kept as it is until the transaction ends.
+pub async fn find_for_update(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Result<Option<Job>> {
+    let sql = concat!("select ", columns!(), " from job where id = $1 and tenant_id = $2 for update");
+    let row: Option<Row> = sqlx::query_as(sql).bind(id).bind(tenant).fetch_optional(db).await?;
+    row.map(Job::try_from).transpose()
 }
 
 /// Those of `jobs` that have ended or no longer exist: what a process that waits for many jobs asks in one query.

@@ -78,3 +78,18 @@ pub async fn list_abandoned(db: impl PgExecutor<'_>, age_seconds: f64, limit: i6
         and created_at < clock_timestamp() - make_interval(secs => $1) order by created_at limit $2";
     Ok(sqlx::query_scalar(sql).bind(age_seconds).bind(limit).fetch_all(db).await?)
 }
+
+/// Forgets a complete upload unless some job still uses it. `false` if one does, or the upload is gone.
+pub async fn delete_unused(db: impl PgExecutor<'_>, id: UploadId) -> Result<bool> {
+    let sql =
+        "delete from upload where id = $1 and state = 'complete' and not exists (select from job where upload_id = $1)";
+    Ok(sqlx::query(sql).bind(id).execute(db).await?.rows_affected() == 1)
+}
+
+/// Complete uploads older than `age_seconds` that no job uses, oldest first, at most `limit`.
+pub async fn list_orphans(db: impl PgExecutor<'_>, age_seconds: f64, limit: i64) -> Result<Vec<UploadId>> {
+    let sql = "select id from upload u where state = 'complete'
+        and completed_at < clock_timestamp() - make_interval(secs => $1)
+        and not exists (select from job where upload_id = u.id) order by completed_at limit $2";
+    Ok(sqlx::query_scalar(sql).bind(age_seconds).bind(limit).fetch_all(db).await?)
+}

@@ -6,6 +6,7 @@ use sqlx::{FromRow, PgExecutor};
 
 use crate::error::Result;
 use crate::id::WorkerId;
+use crate::job::Lane;
 
 /// A worker counts as alive for this many seconds after its last beat.
 pub const ALIVE_SECONDS: f64 = 15.0;
@@ -23,6 +24,8 @@ pub struct NewWorker {
     pub ffprobe_version: Option<String>,
     /// `probe`, `relay`, `upkeep`.
     pub roles: Vec<String>,
+    /// Lanes it serves; none without the probe role.
+    pub lanes: Vec<String>,
     /// Jobs it runs at once.
     pub slots: i32,
     /// What the sandbox canary saw, by protection.
@@ -53,6 +56,8 @@ pub struct Worker {
     pub ffprobe_version: Option<String>,
     /// Its roles.
     pub roles: Vec<String>,
+    /// Lanes it serves.
+    pub lanes: Vec<String>,
     /// Jobs it can run at once.
     pub slots: i32,
     /// Jobs it runs now.
@@ -71,10 +76,10 @@ pub struct Worker {
     pub beat_at: DateTime<Utc>,
 }
 
-/// What all live workers can take together.
+/// What all live workers of a lane can take together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
 pub struct Capacity {
-    /// Live workers with the probe role that are not draining.
+    /// Live workers that are not draining.
     pub workers: i64,
     /// Their free slots.
     pub free_slots: i64,
@@ -82,8 +87,8 @@ pub struct Capacity {
 
 /// Writes the worker's row or, after the row was pruned, writes it again; the beat of its life.
 pub async fn beat(db: impl PgExecutor<'_>, worker: &NewWorker, now: &Condition) -> Result<()> {
-    let sql = "insert into worker (id, name, version, ffprobe_version, roles, slots, protections, busy, media_roots, has_uploads, draining)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    let sql = "insert into worker (id, name, version, ffprobe_version, roles, lanes, slots, protections, busy, media_roots, has_uploads, draining)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         on conflict on constraint worker_pkey do update set busy = excluded.busy, media_roots = excluded.media_roots,
             has_uploads = excluded.has_uploads, draining = excluded.draining, beat_at = clock_timestamp()";
     sqlx::query(sql)
@@ -92,6 +97,7 @@ pub async fn beat(db: impl PgExecutor<'_>, worker: &NewWorker, now: &Condition) 
         .bind(&worker.version)
         .bind(&worker.ffprobe_version)
         .bind(&worker.roles)
+        .bind(&worker.lanes)
         .bind(worker.slots)
         .bind(&worker.protections)
         .bind(now.busy)
@@ -117,14 +123,14 @@ pub async fn prune(db: impl PgExecutor<'_>) -> Result<u64> {
 
 /// Live workers, newest first, at most `limit`.
 pub async fn list_alive(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Worker>> {
-    let sql = "select name, version, ffprobe_version, roles, slots, busy, media_roots, has_uploads, protections, draining, started_at, beat_at
+    let sql = "select name, version, ffprobe_version, roles, lanes, slots, busy, media_roots, has_uploads, protections, draining, started_at, beat_at
         from worker where beat_at > clock_timestamp() - make_interval(secs => $1) order by started_at desc limit $2";
     Ok(sqlx::query_as(sql).bind(ALIVE_SECONDS).bind(limit).fetch_all(db).await?)
 }
 
-/// What all live workers can take together.
-pub async fn capacity(db: impl PgExecutor<'_>) -> Result<Capacity> {
+/// What all live workers of a lane can take together.
+pub async fn capacity(db: impl PgExecutor<'_>, lane: Lane) -> Result<Capacity> {
     let sql = "select count(*) as workers, coalesce(sum(greatest(slots - busy, 0)), 0)::bigint as free_slots
-        from worker where beat_at > clock_timestamp() - make_interval(secs => $1) and 'probe' = any(roles) and not draining";
-    Ok(sqlx::query_as(sql).bind(ALIVE_SECONDS).fetch_one(db).await?)
+        from worker where beat_at > clock_timestamp() - make_interval(secs => $1) and $2 = any(lanes) and not draining";
+    Ok(sqlx::query_as(sql).bind(ALIVE_SECONDS).bind(lane).fetch_one(db).await?)
 }

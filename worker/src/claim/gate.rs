@@ -6,30 +6,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use apalis::prelude::Task;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::PollSemaphore;
+use shared::job::Lane;
 use tower::{Layer, Service};
 
-/// Makes gates over one set of slots.
+use crate::slots::{Freed, Slot, Slots};
+
+/// Makes gates over one lane's slots.
 #[derive(Clone)]
 pub(super) struct Gate {
-    slots: Arc<Semaphore>,
+    slots: Slots,
+    lane: Lane,
 }
 
 impl Gate {
-    /// Gates over these slots.
-    pub(super) fn new(slots: Arc<Semaphore>) -> Self {
-        Self { slots }
+    /// Gates over these slots, for tickets of this lane.
+    pub(super) fn new(slots: Slots, lane: Lane) -> Self {
+        Self { slots, lane }
     }
 }
 
 /// The slot a task was given, to be taken by its handler; empty if somebody was faster.
 #[derive(Clone)]
-pub(super) struct Slot(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(super) struct Given(Arc<Mutex<Option<Slot>>>);
 
-impl Slot {
+impl Given {
     /// Takes the slot out.
-    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn take(&self) -> Option<Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -38,15 +40,16 @@ impl<S> Layer<S> for Gate {
     type Service = Gated<S>;
 
     fn layer(&self, inner: S) -> Gated<S> {
-        Gated { inner, slots: Arc::clone(&self.slots), freed: PollSemaphore::new(Arc::clone(&self.slots)) }
+        Gated { inner, slots: self.slots.clone(), lane: self.lane, freed: self.slots.freed(self.lane) }
     }
 }
 
 /// A service behind the gate.
 pub(super) struct Gated<S> {
     inner: S,
-    slots: Arc<Semaphore>,
-    freed: PollSemaphore,
+    slots: Slots,
+    lane: Lane,
+    freed: Freed,
 }
 
 impl<S, A> Service<Task<A>> for Gated<S>
@@ -58,15 +61,12 @@ where
     type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Only waits for a free slot and gives it back at once. Keeping it would hold a slot hostage while no ticket
-        // comes, and a worker with one slot could then never take a job without a ticket.
-        drop(ready!(self.freed.poll_acquire(cx)));
+        ready!(self.freed.poll(cx));
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut task: Task<A>) -> S::Future {
-        let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
-        task.inject_data(Slot(Arc::new(Mutex::new(permit))));
+        task.inject_data(Given(Arc::new(Mutex::new(self.slots.take(self.lane)))));
         self.inner.call(task)
     }
 }

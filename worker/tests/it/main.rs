@@ -70,6 +70,7 @@ impl Stage {
 }
 
 async fn ffprobe(path: Option<&Path>, sandbox: Sandbox) -> Ffprobe {
+    #[expect(clippy::disallowed_methods, reason = "the tests use the machine's own ffprobe")]
     let search = std::env::var_os("PATH").unwrap_or_default();
     Ffprobe::detect(path, &search, sandbox, Path::new(LAUNCHER)).await.unwrap()
 }

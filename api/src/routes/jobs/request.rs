@@ -37,6 +37,8 @@ pub struct CreateJob {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// Do not start it later than this instant (RFC 3339); a job that is not started by then is canceled.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl CreateJob {
@@ -59,6 +61,7 @@ impl CreateJob {
             external_id: self.external_id,
             metadata: self.metadata,
             max_attempts: limits.max_attempts,
+            expires_at: self.expires_at,
         })
     }
 }

@@ -2,10 +2,23 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection, PgExecutor};
+use utoipa::ToSchema;
 
+use super::lease::Claimant;
 use crate::error::Result;
 use crate::id::JobId;
+use crate::job::{Lane, Priority};
+use crate::store::worker::ALIVE_SECONDS;
+
+/// Whether live worker `w` could run job `j` ($2: seconds since its last beat).
+macro_rules! reaches {
+    () => {
+        "w.beat_at > clock_timestamp() - make_interval(secs => $2) and not w.draining and j.lane = any(w.lanes)
+         and j.roots <@ w.media_roots and (j.upload_id is null or w.has_uploads)"
+    };
+}
 
 /// The advisory lock that makes relays take turns. Any number; only this place uses it.
 const RELAY_LOCK: i64 = 0x6666_7072_656c_6179;
@@ -23,21 +36,136 @@ struct Due {
     place: i64,
 }
 
-/// Marks up to `limit` due jobs that have no ticket as dispatched and returns them in the order they shall run.
-pub async fn mark_due(db: &mut PgConnection, limit: i64) -> Result<Vec<JobId>> {
-    // one index range per priority, so that retries waiting for their time are never waded through
-    let sql = "with due as (
-            select d.id, row_number() over (order by p.priority, d.run_at, d.id) as place
-            from (values (0), (1), (2)) as p (priority) cross join lateral (
-                select id, run_at from job where state = 'queued' and priority = p.priority
-                and run_at <= clock_timestamp() and dispatched_at is null order by run_at, id limit $1
-            ) d order by place limit $1
+/// Tenants that have due jobs in lane $1, found by leaping through the index: one probe for each tenant, however many
+/// jobs wait.
+macro_rules! waiting_tenants {
+    () => {
+        "waiting (tenant_id) as (
+            (select tenant_id from job where lane = $1 and state = 'queued' and rank_at is not null
+                order by tenant_id limit 1)
+            union all
+            select (select j.tenant_id from job j where j.lane = $1 and j.state = 'queued' and j.rank_at is not null
+                and j.tenant_id > w.tenant_id order by j.tenant_id limit 1) from waiting w where w.tenant_id is not null
+        ), active as (
+            select tenant_id, count(*) as jobs from (
+                select tenant_id from job where state = 'running' and lane = $1
+                union all
+                select tenant_id from job where state = 'queued' and dispatched_at is not null and lane = $1
+            ) a group by tenant_id
+        )"
+    };
+}
+
+/// The order in which due jobs run: whose tenant has least going on, then whose tenant waited longest for a turn, then
+/// by rank. Within a tenant by rank alone.
+macro_rules! in_turn {
+    () => {
+        "row_number() over (order by active + nth, served_at nulls first, rank_at, id)"
+    };
+}
+
+/// Marks up to `limit` due jobs of `lane` that have no ticket as dispatched and returns them in the order they shall
+/// run. A paused lane has none; a tenant gets no more than it may have running.
+pub async fn mark_due(db: &mut PgConnection, lane: Lane, limit: i64) -> Result<Vec<JobId>> {
+    let sql = concat!(
+        "with recursive ",
+        waiting_tenants!(),
+        ", candidate as (
+            select w.tenant_id, coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
+                row_number() over (partition by w.tenant_id order by j.rank_at, j.id) as nth
+            from waiting w join tenant t on t.id = w.tenant_id
+            left join active a on a.tenant_id = w.tenant_id
+            left join turn on turn.lane = $1 and turn.tenant_id = w.tenant_id
+            cross join lateral (
+                select id, rank_at from job where lane = $1 and tenant_id = w.tenant_id and state = 'queued'
+                    and rank_at is not null and dispatched_at is null
+                    and (expires_at is null or expires_at > clock_timestamp())
+                order by rank_at, id limit case when t.max_running is null then $2
+                    else greatest(least($2, t.max_running - coalesce(a.jobs, 0)), 0) end
+            ) j
+            where not exists (select from lane where name = $1 and paused
+                and (paused_until is null or paused_until > clock_timestamp()))
+        ), due as (
+            select id, tenant_id, ",
+        in_turn!(),
+        " as place from candidate order by place limit $2
+        ), served as (
+            insert into turn (lane, tenant_id, served_at) select $1, tenant_id, clock_timestamp() from due group by tenant_id
+            on conflict on constraint turn_pkey do update set served_at = excluded.served_at
         )
         update job j set dispatched_at = clock_timestamp() from due
-        where j.id = due.id and j.state = 'queued' and j.dispatched_at is null returning j.id, due.place";
-    let mut due: Vec<Due> = sqlx::query_as(sql).bind(limit).fetch_all(db).await?;
+        where j.id = due.id and j.state = 'queued' and j.dispatched_at is null returning j.id, due.place"
+    );
+    let mut due: Vec<Due> = sqlx::query_as(sql).bind(lane).bind(limit).fetch_all(db).await?;
     due.sort_unstable_by_key(|d| d.place);
     Ok(due.into_iter().map(|d| d.id).collect())
+}
+
+/// Up to `limit` jobs of `lane` that this worker can reach and that have been due for `overdue`, ticket or not, in the
+/// relay's order.
+pub async fn list_overdue(
+    db: impl PgExecutor<'_>,
+    lane: Lane,
+    by: &Claimant,
+    overdue: Duration,
+    limit: i64,
+) -> Result<Vec<JobId>> {
+    let sql = concat!(
+        "with recursive ",
+        waiting_tenants!(),
+        ", candidate as (
+            select coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
+                row_number() over (partition by w.tenant_id order by j.rank_at, j.id) as nth
+            from waiting w
+            left join active a on a.tenant_id = w.tenant_id
+            left join turn on turn.lane = $1 and turn.tenant_id = w.tenant_id
+            cross join lateral (
+                select id, rank_at from job where lane = $1 and tenant_id = w.tenant_id and state = 'queued'
+                    and rank_at is not null and run_at < clock_timestamp() - make_interval(secs => $3)
+                    and (expires_at is null or expires_at > clock_timestamp())
+                    and roots <@ $4 and (upload_id is null or $5)
+                order by rank_at, id limit $2
+            ) j
+            where not exists (select from lane where name = $1 and paused
+                and (paused_until is null or paused_until > clock_timestamp()))
+        )
+        select id from candidate order by ",
+        in_turn!(),
+        " limit $2"
+    );
+    Ok(sqlx::query_scalar(sql)
+        .bind(lane)
+        .bind(limit)
+        .bind(overdue.as_secs_f64())
+        .bind(&by.media_roots)
+        .bind(by.has_uploads)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Gives a rank to jobs whose time has come, at most `limit`. Returns how many.
+pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
+    let sql = "update job set rank_at = run_at + priority * make_interval(secs => $1) where id in (
+            select id from job where state = 'queued' and rank_at is null and run_at <= clock_timestamp()
+            order by run_at limit $2 for update skip locked
+        ) and state = 'queued'";
+    Ok(sqlx::query(sql).bind(Priority::AGEING.as_secs_f64()).bind(limit).execute(db).await?.rows_affected())
+}
+
+/// Takes back a ticket that could not be served. A job that no live worker can reach at the moment is put aside for
+/// `aside`, so that it is not in the way of others.
+pub async fn take_back(db: impl PgExecutor<'_>, id: JobId, aside: Duration) -> Result<()> {
+    let sql = concat!(
+        "with reach as (select exists (select from job j join worker w on ",
+        reaches!(),
+        " where j.id = $1) as possible)
+        update job set dispatched_at = null,
+            rank_at = case when reach.possible then rank_at end,
+            run_at = case when reach.possible then run_at else clock_timestamp() + make_interval(secs => $3) end
+        from reach where id = $1 and state = 'queued'"
+    );
+    sqlx::query(sql).bind(id).bind(ALIVE_SECONDS).bind(aside.as_secs_f64()).execute(db).await?;
+    Ok(())
 }
 
 /// Marks one job as dispatched: its ticket was sent by the process that accepted it.
@@ -48,12 +176,12 @@ pub async fn mark_sent(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
     Ok(())
 }
 
-/// Queued jobs whose ticket was sent longer than `age` ago, oldest first, at most `limit`.
-pub async fn list_unclaimed(db: &mut PgConnection, age: Duration, limit: i64) -> Result<Vec<JobId>> {
+/// Queued jobs of a lane whose ticket was sent longer than `age` ago, oldest first, at most `limit`.
+pub async fn list_unclaimed(db: impl PgExecutor<'_>, lane: Lane, age: Duration, limit: i64) -> Result<Vec<JobId>> {
     let sql =
-        "select id from job where state = 'queued' and dispatched_at < clock_timestamp() - make_interval(secs => $1)
+        "select id from job where state = 'queued' and lane = $3 and dispatched_at < clock_timestamp() - make_interval(secs => $1)
         order by dispatched_at limit $2";
-    Ok(sqlx::query_scalar(sql).bind(age.as_secs_f64()).bind(limit).fetch_all(db).await?)
+    Ok(sqlx::query_scalar(sql).bind(age.as_secs_f64()).bind(limit).bind(lane).fetch_all(db).await?)
 }
 
 /// Forgets that these jobs were sent, so that they are sent again.
@@ -81,10 +209,60 @@ pub struct Depth {
 pub async fn depth(db: impl PgExecutor<'_>) -> Result<Depth> {
     let sql = "select (select count(*) from (select from job where state = 'queued' limit $1) q) as queued,
             (select count(*) from (select from job where state = 'running' limit $1) r) as running,
-            (select extract(epoch from clock_timestamp() - min(o.run_at))::float8
-                from (values (0), (1), (2)) as p (priority) cross join lateral (
-                    select run_at from job where state = 'queued' and priority = p.priority and run_at <= clock_timestamp()
-                    order by run_at limit 1
-                ) o) as oldest_due_seconds";
+            (select extract(epoch from clock_timestamp() - run_at)::float8 from job
+                where state = 'queued' and rank_at is not null order by run_at limit 1) as oldest_due_seconds";
     Ok(sqlx::query_as(sql).bind(DEPTH_CAP).fetch_one(db).await?)
+}
+
+/// What a queued job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum WaitingFor {
+    /// The lane is paused.
+    Paused,
+    /// No live worker serves the lane.
+    NoWorker,
+    /// No live worker can reach the bytes.
+    NoMount,
+    /// Its next attempt is due later.
+    Retry,
+    /// The tenant has as many jobs running as it may have.
+    TenantLimit,
+    /// A free slot.
+    Slot,
+}
+
+/// Where a queued job stands in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Place {
+    /// Its place among the tenant's due jobs of its lane, from 1, counted up to [`DEPTH_CAP`]; null before it is due.
+    pub position: Option<i64>,
+    /// What it waits for.
+    pub waiting_for: WaitingFor,
+}
+
+/// Where a queued job stands; `None` if it is not queued.
+pub async fn place(db: impl PgExecutor<'_>, id: JobId) -> Result<Option<Place>> {
+    let sql = concat!(
+        "select case when j.rank_at is not null then 1 + (select count(*) from (
+                select from job ahead where ahead.lane = j.lane and ahead.tenant_id = j.tenant_id and ahead.state = 'queued'
+                and ahead.rank_at is not null and (ahead.rank_at, ahead.id) < (j.rank_at, j.id) limit $3) a) end as position,
+            case
+                when l.paused and (l.paused_until is null or l.paused_until > clock_timestamp()) then 'paused'
+                when not exists (select from worker w where w.beat_at > clock_timestamp() - make_interval(secs => $2)
+                    and not w.draining and j.lane = any(w.lanes)) then 'no_worker'
+                when not exists (select from worker w where ",
+        reaches!(),
+        ") then 'no_mount'
+                when j.run_at > clock_timestamp() then 'retry'
+                when t.max_running is not null and t.max_running <= (select count(*) from (
+                    select from job r where r.tenant_id = j.tenant_id and r.state = 'running' limit t.max_running) r)
+                    then 'tenant_limit'
+                else 'slot'
+            end as waiting_for
+        from job j join lane l on l.name = j.lane join tenant t on t.id = j.tenant_id
+        where j.id = $1 and j.state = 'queued'"
+    );
+    Ok(sqlx::query_as(sql).bind(id).bind(ALIVE_SECONDS).bind(DEPTH_CAP).fetch_optional(db).await?)
 }

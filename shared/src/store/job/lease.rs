@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use super::Row;
 use crate::error::Result;
-use crate::id::{JobId, LeaseToken, WorkerId};
+use crate::id::{JobId, LeaseToken, TenantId, WorkerId};
 use crate::job::{Claim, Failure, Job, JobState, Progress};
 
 /// Who claims, and what it can reach.
@@ -31,25 +31,21 @@ struct Claimed {
     upload_name: Option<String>,
 }
 
-/// What must hold of a job for this worker to claim it now ($3 roots, $4 sees uploads).
-macro_rules! claimable {
-    () => {
-        "state = 'queued' and run_at <= clock_timestamp() and not cancel_requested
-         and roots <@ $3 and (upload_id is null or $4)"
-    };
-}
-
-/// One statement takes the job, counts the attempt and writes its row.
+/// One statement takes the job, counts the attempt and writes its row. Whatever forbids a start is looked at here, at
+/// the last moment, on every path: the time, the expiry, the pause of the lane, and what the worker can reach.
 macro_rules! claim {
-    ($($chosen:tt)*) => {
+    ($limit:literal) => {
         concat!(
             "with taken as (
                 update job set state = 'running', attempt = attempt + 1, started_at = clock_timestamp(), progress = null,
                     lease_token = $5, lease_until = clock_timestamp() + make_interval(secs => $6), worker_id = $1
-                where id = ",
-            $($chosen)*,
-            " and ",
-            claimable!(),
+                where id = $7 and state = 'queued' and run_at <= clock_timestamp() and not cancel_requested
+                    and (expires_at is null or expires_at > clock_timestamp())
+                    and roots <@ $3 and (upload_id is null or $4)
+                    and not exists (select from lane where lane.name = job.lane and lane.paused
+                        and (lane.paused_until is null or lane.paused_until > clock_timestamp()))
+                    and ",
+            $limit,
             " returning *
             ), noted as (
                 -- an attempt that was handed back uncharged is begun anew under its number
@@ -65,10 +61,36 @@ macro_rules! claim {
     };
 }
 
-/// Claims this job, if it is still to be had.
+/// Claims this job, if it is still to be had and its tenant has no limit of its own.
 pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant, lease: Duration) -> Result<Option<Claim>> {
+    let sql = claim!("(select max_running from tenant where tenant.id = job.tenant_id) is null");
+    take(db, sql, id, by, lease).await
+}
+
+/// Claims this job of a tenant with a limit. The tenant's row is locked first, so that two workers that claim at once
+/// are counted one after the other; nothing else waits for that lock.
+pub async fn claim_limited(db: &mut PgConnection, id: JobId, by: &Claimant, lease: Duration) -> Result<Option<Claim>> {
+    let sql = "select t.id, t.max_running from job j join tenant t on t.id = j.tenant_id
+        where j.id = $1 and j.state = 'queued' and t.max_running is not null for no key update of t";
+    let limited: Option<(TenantId, i32)> = sqlx::query_as(sql).bind(id).fetch_optional(&mut *db).await?;
+    let Some((tenant, max_running)) = limited else { return Ok(None) };
+    let sql = "select count(*) from (select from job where tenant_id = $1 and state = 'running' limit $2) r";
+    let running: i64 = sqlx::query_scalar(sql).bind(tenant).bind(i64::from(max_running)).fetch_one(&mut *db).await?;
+    if running >= i64::from(max_running) {
+        return Ok(None);
+    }
+    take(db, claim!("true"), id, by, lease).await
+}
+
+async fn take(
+    db: impl PgExecutor<'_>,
+    sql: &'static str,
+    id: JobId,
+    by: &Claimant,
+    lease: Duration,
+) -> Result<Option<Claim>> {
     let token = LeaseToken::new();
-    let taken: Option<Claimed> = sqlx::query_as(claim!("$7"))
+    let taken: Option<Claimed> = sqlx::query_as(sql)
         .bind(by.id)
         .bind(&by.name)
         .bind(&by.media_roots)
@@ -78,39 +100,8 @@ pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant, lease: Dur
         .bind(id)
         .fetch_optional(db)
         .await?;
-    taken.map(|t| t.into_claim(token)).transpose()
-}
-
-/// Claims the first job in the relay's order that has been due for `overdue`: its ticket did not come.
-pub async fn claim_overdue(
-    db: impl PgExecutor<'_>,
-    by: &Claimant,
-    lease: Duration,
-    overdue: Duration,
-) -> Result<Option<Claim>> {
-    let token = LeaseToken::new();
-    let sql = claim!(concat!(
-        "(select id from job where ",
-        claimable!(),
-        " and run_at < clock_timestamp() - make_interval(secs => $7) order by priority, run_at, id limit 1 for update skip locked)"
-    ));
-    let taken: Option<Claimed> = sqlx::query_as(sql)
-        .bind(by.id)
-        .bind(&by.name)
-        .bind(&by.media_roots)
-        .bind(by.has_uploads)
-        .bind(token)
-        .bind(lease.as_secs_f64())
-        .bind(overdue.as_secs_f64())
-        .fetch_optional(db)
-        .await?;
-    taken.map(|t| t.into_claim(token)).transpose()
-}
-
-impl Claimed {
-    fn into_claim(self, token: LeaseToken) -> Result<Claim> {
-        Ok(Claim { job: Job::try_from(self.row)?, token, upload_name: self.upload_name })
-    }
+    let Some(taken) = taken else { return Ok(None) };
+    Ok(Some(Claim { job: Job::try_from(taken.row)?, token, upload_name: taken.upload_name }))
 }
 
 /// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.
@@ -164,7 +155,7 @@ pub async fn requeue(
     wait: Duration,
     failure: &Failure,
 ) -> Result<Option<i16>> {
-    let sql = "update job set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), failure = $4,
+    let sql = "update job set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), rank_at = null, failure = $4,
             dispatched_at = null, lease_token = null, lease_until = null, worker_id = null
         where id = $1 and lease_token = $2 and state = 'running' returning attempt";
     Ok(sqlx::query_scalar(sql)
@@ -195,8 +186,9 @@ pub struct Rescued {
     pub state: JobState,
 }
 
-/// Takes up to `limit` jobs whose lease ran out from their workers. `lost` is the failure of those out of attempts.
-pub async fn rescue(db: impl PgExecutor<'_>, lost: &Failure, limit: i64) -> Result<Vec<Rescued>> {
+/// Takes up to `limit` jobs whose lease ran out from their workers. `lost` is the failure of the attempt, `canceled` that
+/// of a job somebody wanted canceled.
+pub async fn rescue(db: impl PgExecutor<'_>, lost: &Failure, canceled: &Failure, limit: i64) -> Result<Vec<Rescued>> {
     let sql = "with expired as (
             select id, attempt, case when cancel_requested then 'canceled' when attempt >= max_attempts then 'failed' else 'queued' end as next
             from job where state = 'running' and lease_until < clock_timestamp()
@@ -205,9 +197,9 @@ pub async fn rescue(db: impl PgExecutor<'_>, lost: &Failure, limit: i64) -> Resu
             update attempt a set ended_at = clock_timestamp(), outcome = 'lost', failure = $1
             from expired e where a.job_id = e.id and a.number = e.attempt and a.ended_at is null
         )
-        update job j set state = e.next, failure = $1, run_at = clock_timestamp(), dispatched_at = null,
+        update job j set state = e.next, failure = case e.next when 'canceled' then $3 else $1 end, dispatched_at = null,
             finished_at = case when e.next = 'queued' then null else clock_timestamp() end,
             lease_token = null, lease_until = null, worker_id = null
         from expired e where j.id = e.id returning j.id, j.state";
-    Ok(sqlx::query_as(sql).bind(Json(lost)).bind(limit).fetch_all(db).await?)
+    Ok(sqlx::query_as(sql).bind(Json(lost)).bind(limit).bind(Json(canceled)).fetch_all(db).await?)
 }

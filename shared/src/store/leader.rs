@@ -1,0 +1,36 @@
+//! One leader among the processes that keep house: an advisory lock held by a connection of its own, so that it is
+//! free again the moment its holder dies or loses PostgreSQL.
+
+use sqlx::{Connection, PgConnection};
+
+use super::Pool;
+use crate::error::Result;
+
+/// The advisory lock. Any number; only this place uses it.
+const LOCK: i64 = 0x6666_7075_706b_6565;
+
+/// A process's standing. Dropping it gives the lead up.
+#[derive(Debug, Default)]
+pub struct Leader {
+    held: Option<PgConnection>,
+}
+
+impl Leader {
+    /// Whether this process leads now; takes the lead if nobody has it.
+    pub async fn leads(&mut self, db: &Pool) -> Result<bool> {
+        if let Some(connection) = &mut self.held {
+            // the lock lives exactly as long as this connection
+            if connection.ping().await.is_ok() {
+                return Ok(true);
+            }
+            self.held = None;
+        }
+        let mut connection = db.acquire().await?.detach();
+        if sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await? {
+            self.held = Some(connection);
+            return Ok(true);
+        }
+        connection.close().await?;
+        Ok(false)
+    }
+}
