@@ -22,6 +22,22 @@ pub struct Viewer(pub Principal);
 /// May also upload and submit.
 pub struct Submitter(pub Principal);
 
+/// Runs the installation: queues, tenants, workers.
+pub struct Platform(pub Principal);
+
+impl FromRequestParts<Arc<App>> for Platform {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let who = require(&parts.headers, app, Role::Admin).await?;
+        if !who.platform {
+            let detail = "This call is for those who run the platform. Use a key with platform reach.";
+            return Err(Error::new(Code::Forbidden, detail).into());
+        }
+        Ok(Self(who))
+    }
+}
+
 impl FromRequestParts<Arc<App>> for Viewer {
     type Rejection = Problem;
 

@@ -8,13 +8,24 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use shared::{Code, Error};
 
+use crate::idempotency::Repeatable;
 use crate::problem::Problem;
 
 /// A JSON body with content type `application/json` (or `…+json`).
-pub struct Json<T>(pub T);
+pub struct Json<T> {
+    /// What it says.
+    pub value: T,
+    /// What makes the request recognisable if it is repeated.
+    pub repeatable: Repeatable,
+}
 
 /// A JSON body whatever the content type says: `curl -d` sends a form type, and the short calls take it.
-pub struct AnyTypeJson<T>(pub T);
+pub struct AnyTypeJson<T> {
+    /// What it says.
+    pub value: T,
+    /// What makes the request recognisable if it is repeated.
+    pub repeatable: Repeatable,
+}
 
 /// The query string.
 pub struct Query<T>(pub T);
@@ -34,8 +45,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             );
             return Err(Error::new(Code::UnsupportedMediaType, detail).into());
         }
-        let AnyTypeJson(value) = AnyTypeJson::from_request(request, state).await?;
-        Ok(Self(value))
+        let AnyTypeJson { value, repeatable } = AnyTypeJson::from_request(request, state).await?;
+        Ok(Self { value, repeatable })
     }
 }
 
@@ -43,15 +54,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
         let body = Bytes::from_request(request, state).await.map_err(unread)?;
-        serde_json::from_slice(&body).map(Self).map_err(|e| {
+        let value = serde_json::from_slice(&body).map_err(|e| {
             let detail = if body.is_empty() {
                 "The body is empty. Send a JSON object.".to_owned()
             } else {
                 format!("The body is not the JSON this route takes: {e}.")
             };
-            Error::new(Code::InvalidJson, detail).into()
-        })
+            Error::new(Code::InvalidJson, detail)
+        })?;
+        Ok(Self { value, repeatable: Repeatable::read(&headers, &body)? })
     }
 }
 
@@ -93,6 +106,10 @@ pub trait Noun {
 
 impl Noun for shared::id::JobId {
     const NOUN: &'static str = "job";
+}
+
+impl Noun for shared::job::Lane {
+    const NOUN: &'static str = "queue";
 }
 
 impl Noun for shared::id::UploadId {

@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_never_ends_is_a_problem() {
-        async fn handler(crate::extract::AnyTypeJson(_): crate::extract::AnyTypeJson<Value>) {}
+        async fn handler(_: crate::extract::AnyTypeJson<Value>) {}
         let router = wrap(Router::new().route("/", post(handler)), app(Duration::from_millis(100)));
         let endless = Body::from_stream(futures::stream::pending::<Result<&[u8], std::io::Error>>());
         let (status, json) = answer(router, Method::POST, endless).await;

@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod cursor;
 pub mod extract;
+pub mod idempotency;
 pub mod layers;
 pub mod metrics;
 pub mod openapi;
@@ -21,7 +22,7 @@ use shared::access::Pepper;
 use shared::id::JobId;
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
-use shared::queue::Queue;
+use shared::queue::{Bell, Queue};
 use shared::storage::Storage;
 use shared::store::Pool;
 use tokio::net::TcpListener;
@@ -114,5 +115,11 @@ impl App {
                 }
             }
         });
+    }
+    /// Rings; a bell that cannot be rung costs its listeners a second.
+    pub async fn ring(&self, bell: Bell) {
+        if let Err(error) = self.queue.ring(bell).await {
+            tracing::debug!(%error, "bell not rung; listeners look once a second");
+        }
     }
 }

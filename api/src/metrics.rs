@@ -29,7 +29,7 @@ pub struct Route {
 
 /// An accepted job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Submitted {
+pub struct Submission {
     /// Its profile.
     pub profile: &'static str,
 }
@@ -44,7 +44,7 @@ pub struct Metrics {
     /// Requests being handled.
     pub in_flight: Gauge,
     /// Accepted jobs.
-    pub submitted: Family<Submitted, Counter>,
+    pub submitted: Family<Submission, Counter>,
     /// Bytes of uploads taken.
     pub upload_bytes: Counter,
     /// Completed uploads.

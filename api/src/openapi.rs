@@ -26,6 +26,7 @@ use crate::{App, routes};
     tags(
         (name = "jobs", description = "Submit media and read what was found"),
         (name = "probe", description = "Short calls: submit and wait in one request"),
+        (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
         (name = "health", description = "Is the service well?")
     )

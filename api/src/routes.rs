@@ -4,6 +4,7 @@
 pub mod health;
 pub mod jobs;
 pub mod probe;
+pub mod queues;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -17,8 +18,15 @@ use crate::App;
 pub fn all() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(jobs::create, jobs::list))
-        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show, jobs::change::remove))
         .routes(routes!(jobs::show_result))
+        .routes(routes!(jobs::attempts::list))
+        .routes(routes!(jobs::change::cancel))
+        .routes(routes!(jobs::change::retry))
+        .routes(routes!(jobs::change::retry_failed))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
         .routes(routes!(probe::probe_file, probe::list_file_probes))
         .routes(routes!(uploads::create))
         .routes(routes!(uploads::show))

@@ -133,6 +133,8 @@ pub struct Limits {
     pub filename_bytes: usize,
     /// Most jobs on a page.
     pub page: i64,
+    /// Most jobs changed by one call.
+    pub bulk: i64,
     /// Most jobs on a page that carries results.
     pub page_with_results: i64,
     /// How often a job may be started.
@@ -155,6 +157,7 @@ impl Limits {
             external_id_chars: 200,
             filename_bytes: 1024,
             page: 200,
+            bulk: 1_000,
             page_with_results: 20,
             max_attempts: 5,
             fast_path_window: 4,

@@ -53,6 +53,8 @@ pub struct Principal {
     pub key: ApiKeyId,
     /// What it may do.
     pub role: Role,
+    /// Whether it reaches beyond its tenant: tenants, queues, workers.
+    pub platform: bool,
     /// Names of media roots granted to the tenant; `*` is every root.
     pub media_roots: Vec<String>,
 }

@@ -3,6 +3,7 @@
 //!
 //! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
 
+pub mod redis;
 mod secret;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+pub use redis::{RedisArgs, RedisEndpoint};
 pub use secret::{read as read_secret, require_strong};
 
 use crate::job::source::MediaRoot;
@@ -102,58 +104,6 @@ impl DatabaseArgs {
             options = options.password(password.expose_secret());
         }
         Ok(options)
-    }
-}
-
-/// Where Redis is.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Redis")]
-pub struct RedisArgs {
-    /// Connection URL (redis://, rediss://, redis+unix://); if set, the other REDIS_* variables are not used
-    #[arg(long, env, hide_env_values = true)]
-    pub redis_url: Option<SecretString>,
-    /// File holding the connection URL
-    #[arg(long, env)]
-    pub redis_url_file: Option<PathBuf>,
-    /// Host name
-    #[arg(long, env, default_value = "127.0.0.1")]
-    pub redis_host: String,
-    /// Port
-    #[arg(long, env, default_value_t = 6379)]
-    pub redis_port: u16,
-    /// Password
-    #[arg(long, env, hide_env_values = true)]
-    pub redis_password: Option<SecretString>,
-    /// File holding the password
-    #[arg(long, env)]
-    pub redis_password_file: Option<PathBuf>,
-    /// Database number
-    #[arg(long, env, default_value_t = 0)]
-    pub redis_db: i64,
-}
-
-impl RedisArgs {
-    /// The client these settings mean; connects to nothing yet.
-    pub fn client(&self) -> Result<redis::Client, ConfigError> {
-        let wrong = || {
-            ConfigError::new(
-                "REDIS_URL",
-                "it is not a Redis URL",
-                "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH",
-            )
-        };
-        if let Some(url) = read_secret("REDIS_URL", self.redis_url.as_ref(), self.redis_url_file.as_deref())? {
-            return redis::Client::open(url.expose_secret()).map_err(|_| wrong());
-        }
-        let password =
-            read_secret("REDIS_PASSWORD", self.redis_password.as_ref(), self.redis_password_file.as_deref())?;
-        let mut settings = redis::RedisConnectionInfo::default().set_db(self.redis_db);
-        if let Some(password) = password {
-            settings = settings.set_password(password.expose_secret());
-        }
-        let addr = redis::ConnectionAddr::Tcp(self.redis_host.clone(), self.redis_port);
-        let info = redis::IntoConnectionInfo::into_connection_info(addr).map_err(|_| wrong())?;
-        redis::Client::open(info.set_redis_settings(settings)).map_err(|_| wrong())
     }
 }
 

@@ -112,6 +112,14 @@ impl Lane {
     }
 }
 
+impl std::str::FromStr for Lane {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|lane| lane.as_str() == word).ok_or(())
+    }
+}
+
 /// Which job goes first when several are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -214,6 +222,8 @@ pub struct Claim {
     pub job: Job,
     /// Every later write carries it.
     pub token: LeaseToken,
+    /// How long the job is held without a sign of life.
+    pub lease: Duration,
     /// The client's name for the upload, if the source is one.
     pub upload_name: Option<String>,
 }

@@ -19,8 +19,6 @@ use crate::store::job::Filter;
 use crate::store::job::lease::{Claimant, Rescued};
 use crate::store::result::NewResult;
 
-/// How long a worker holds a job without a sign of life.
-pub const LEASE: Duration = Duration::from_secs(20);
 /// Most jobs rescued, expired or erased in one statement.
 const BATCH: i64 = 500;
 
@@ -104,11 +102,11 @@ async fn accept(tx: &mut PgConnection, id: JobId, new: &NewJob) -> Result<Job> {
 
 /// Gives the job to the worker, if it is to be had now and the worker can reach its bytes.
 pub async fn claim(db: &PgPool, id: JobId, by: &Claimant) -> Result<Option<Claim>> {
-    if let Some(claim) = store::job::lease::claim(db, id, by, LEASE).await? {
+    if let Some(claim) = store::job::lease::claim(db, id, by).await? {
         return Ok(Some(claim));
     }
     let mut tx = db.begin().await?;
-    let claim = store::job::lease::claim_limited(&mut tx, id, by, LEASE).await?;
+    let claim = store::job::lease::claim_limited(&mut tx, id, by).await?;
     tx.commit().await?;
     Ok(claim)
 }
@@ -223,7 +221,7 @@ fn canceled() -> Failure {
 
 /// Renews the lease and carries progress.
 pub async fn beat(db: &PgPool, claim: &Claim, progress: Option<&Progress>) -> Result<Beat> {
-    let answer = store::job::lease::beat(db, claim.job.id, claim.token, LEASE, progress).await?;
+    let answer = store::job::lease::beat(db, claim.job.id, claim.token, claim.lease, progress).await?;
     Ok(match answer {
         None => Beat::Lost,
         Some(true) => Beat::CancelRequested,

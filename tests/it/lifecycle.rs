@@ -13,7 +13,7 @@ use tests::Installation;
 
 fn worker(roots: &[&str]) -> Claimant {
     let media_roots = roots.iter().map(|r| (*r).to_owned()).collect();
-    Claimant { id: WorkerId::new(), name: "w".into(), media_roots, has_uploads: false }
+    Claimant { id: WorkerId::new(), name: "w".into(), media_roots, has_uploads: false, lease: Duration::from_secs(20) }
 }
 
 async fn tenant(db: &Pool) -> TenantId {

@@ -7,6 +7,7 @@
     reason = "tests print what they measure, and read the environment they run in"
 )]
 
+mod changes;
 mod cli;
 mod health;
 mod inputs;

@@ -4,41 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tests::slow::{SlowFfprobe, is_gone};
 use tests::{Http, Installation, samples, servers};
-
-/// An ffprobe that takes its time: says so by an empty file named by its process id (the jail lets it write no byte),
-/// waits for the file `go`, then probes.
-fn slow_ffprobe(installation: &Installation) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = installation.folder();
-    let script = folder.join("slow-ffprobe");
-    let text = format!(
-        "#!/bin/sh\ncase \"$1\" in -version) exec ffprobe -version;; esac\nif [ -e {f}/slow ]; then : > {f}/started.$$; while [ ! -e {f}/go ]; do sleep 0.05; done; fi\nexec ffprobe \"$@\"\n",
-        f = folder.display()
-    );
-    std::fs::write(&script, text).expect("writes");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("is executable");
-    script.display().to_string()
-}
-
-/// From now on ffprobe waits.
-fn hold(installation: &Installation) {
-    std::fs::write(installation.folder().join("slow"), "").expect("writes");
-}
-
-/// Lets every waiting ffprobe go on.
-fn let_go(installation: &Installation) {
-    std::fs::write(installation.folder().join("go"), "").expect("writes");
-}
-
-/// Process ids of the ffprobes that have started to wait.
-fn started(installation: &Installation) -> Vec<u32> {
-    let names = std::fs::read_dir(installation.folder())
-        .expect("there")
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned());
-    names.filter_map(|n| n.strip_prefix("started.")?.parse().ok()).collect()
-}
 
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
@@ -69,21 +36,16 @@ async fn results(installation: &Installation) -> i64 {
     sqlx::query_scalar("select count(*) from result").fetch_one(&installation.db).await.expect("counts")
 }
 
-fn is_gone(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
-}
-
 #[tokio::test]
 async fn a_killed_workers_job_is_run_by_another() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
-    let ffprobe = slow_ffprobe(&installation);
-    let first = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off")]);
-    hold(&installation);
+    let slow = SlowFfprobe::new(installation.folder());
+    let first = installation.worker(&slow.settings());
+    slow.hold();
     let job = submit(&installation, &http).await;
-    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    let child = slow.wait_for_one().await;
     first.kill();
-    let child = started(&installation)[0];
     until("ffprobe dies with its worker", async || is_gone(child)).await;
     let _second = installation.worker(&[]);
     let begun = Instant::now();
@@ -98,19 +60,18 @@ async fn a_killed_workers_job_is_run_by_another() {
 async fn a_worker_cut_off_for_longer_than_its_lease_changes_nothing() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
-    let ffprobe = slow_ffprobe(&installation);
-    let slow = [("FFPROBE_PATH", ffprobe.as_str()), ("SANDBOX", "off"), ("WORKER_ROLES", "probe")];
-    let mut first = installation.worker(&slow);
-    hold(&installation);
+    let slow = SlowFfprobe::new(installation.folder());
+    let mut first = installation.worker(&[&slow.settings()[..], &[("WORKER_ROLES", "probe")]].concat());
+    slow.hold();
     let job = submit(&installation, &http).await;
-    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    slow.wait_for_one().await;
     first.signal(Signal::STOP);
     // its lease runs out while it stands still
     sqlx::query("update job set lease_until = clock_timestamp() - interval '1 second'")
         .execute(&installation.db)
         .await
         .expect("shifts");
-    let_go(&installation);
+    slow.let_go();
     let _second = installation.worker(&[]);
     let ended = http.wait(&job).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(2)), "{ended}");
@@ -129,14 +90,14 @@ async fn a_worker_cut_off_for_longer_than_its_lease_changes_nothing() {
 async fn a_stopping_worker_finishes_what_it_runs() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
-    let ffprobe = slow_ffprobe(&installation);
-    let mut worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("SHUTDOWN_GRACE", "30")]);
-    hold(&installation);
+    let slow = SlowFfprobe::new(installation.folder());
+    let mut worker = installation.worker(&[&slow.settings()[..], &[("SHUTDOWN_GRACE", "30")]].concat());
+    slow.hold();
     let job = submit(&installation, &http).await;
-    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    slow.wait_for_one().await;
     worker.signal(Signal::TERM);
     worker.wait_for_line("draining");
-    let_go(&installation);
+    slow.let_go();
     assert!(worker.wait().success());
     let ended = http.get(&format!("/api/v1/jobs/{job}")).await;
     assert_eq!((&ended.json["state"], &ended.json["attempt"]), (&json!("succeeded"), &json!(1)), "{}", ended.text);
@@ -146,19 +107,18 @@ async fn a_stopping_worker_finishes_what_it_runs() {
 async fn beyond_the_grace_jobs_go_back_uncharged() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
-    let ffprobe = slow_ffprobe(&installation);
-    let mut worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("SHUTDOWN_GRACE", "1")]);
-    hold(&installation);
+    let slow = SlowFfprobe::new(installation.folder());
+    let mut worker = installation.worker(&[&slow.settings()[..], &[("SHUTDOWN_GRACE", "1")]].concat());
+    slow.hold();
     let job = submit(&installation, &http).await;
-    until("ffprobe runs", async || started(&installation).len() == 1).await;
-    let child = started(&installation)[0];
+    let child = slow.wait_for_one().await;
     worker.signal(Signal::TERM);
     assert!(worker.wait().success());
     assert!(is_gone(child), "ffprobe is dead");
     let waiting = http.get(&format!("/api/v1/jobs/{job}")).await;
     assert_eq!((&waiting.json["state"], &waiting.json["attempt"]), (&json!("queued"), &json!(0)), "{}", waiting.text);
     assert_eq!(outcomes(&installation, &job).await, ["released"]);
-    let_go(&installation);
+    slow.let_go();
     let _next = installation.worker(&[]);
     let ended = http.wait(&job).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(1)), "{ended}");
@@ -175,6 +135,7 @@ async fn a_file_that_kills_every_worker_runs_out_of_attempts() {
         name: "doomed".into(),
         media_roots: vec!["media".into()],
         has_uploads: true,
+        lease: Duration::from_secs(20),
     };
     for attempt in 1..=5 {
         let claim = shared::lifecycle::claim(&installation.db, shared::id::JobId(id), &claimant)
@@ -234,16 +195,16 @@ async fn postgres_restarting_loses_nothing() {
     let (mut private, own) = servers::own().await;
     let installation = Installation::on(&own).await;
     let (_api, http) = installation.api(&[]);
-    let ffprobe = slow_ffprobe(&installation);
-    let _worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off")]);
-    hold(&installation);
+    let slow = SlowFfprobe::new(installation.folder());
+    let _worker = installation.worker(&slow.settings());
+    slow.hold();
     let job = submit(&installation, &http).await;
-    until("ffprobe runs", async || started(&installation).len() == 1).await;
+    slow.wait_for_one().await;
     let postgres = rustix::process::Pid::from_raw(private.pids().postgres.expect("runs").cast_signed()).expect("a pid");
     rustix::process::kill_process(postgres, Signal::QUIT).expect("ends at once");
     let supervised = tokio::spawn(async move { private.supervise().await });
     until("PostgreSQL is away", async || http.get("/health").await.status == 503).await;
-    let_go(&installation);
+    slow.let_go();
     until("PostgreSQL is back", async || http.get("/health").await.status == 200).await;
     let ended: Value = http.wait(&job).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(1)), "{ended}");

@@ -15,6 +15,7 @@ pub mod installation;
 pub mod process;
 pub mod samples;
 pub mod servers;
+pub mod slow;
 
 pub use http::{Answer, Http};
 pub use installation::Installation;

@@ -4,7 +4,7 @@
 //! itself and then becomes ffprobe. Not `pre_exec`: that forces a fork, whose cost grows with the worker's memory.
 //! [`crate::ffprobe`] is the only caller; nothing here knows what ffprobe is.
 //!
-//! The launcher asks to be killed when the *thread* that started it ends, so [`process::run`] must be polled on the
+//! The launcher asks to be killed when the *thread* that started it ends, so a run must be polled on the
 //! runtime's own threads: never from `spawn_blocking` or `block_in_place`.
 
 mod canary;

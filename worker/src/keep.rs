@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use shared::job::{Claim, Progress};
-use shared::lifecycle::{self, Beat, LEASE};
+use shared::lifecycle::{self, Beat};
 use shared::queue::Bell;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -13,14 +13,32 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Worker;
 
-/// How often the lease is renewed.
-const BEAT: Duration = Duration::from_secs(5);
-/// How often while Redis is away, when only the beat tells that somebody wants the job canceled.
+/// Longest time between beats while Redis is away, when only they tell that somebody wants the job canceled.
 const BEAT_DEAF: Duration = Duration::from_secs(1);
-/// A beat that takes longer is given up; the next one follows soon.
-const BEAT_PATIENCE: Duration = Duration::from_secs(3);
-/// Without an answer for this long the worker stops by itself, before others may start the job.
-const SELF_FENCE: Duration = Duration::from_secs(LEASE.as_secs() * 4 / 5);
+
+/// The times of a lease, each a part of it: a short lease is kept as safely as a long one.
+struct Rhythm {
+    /// How often the lease is renewed.
+    beat: Duration,
+    /// How often while Redis is away, and after a beat that failed.
+    beat_deaf: Duration,
+    /// A beat that takes longer is given up; the next one follows soon.
+    patience: Duration,
+    /// Without an answer for this long the worker stops by itself, before others may start the job.
+    self_fence: Duration,
+}
+
+impl Rhythm {
+    fn of(lease: Duration) -> Self {
+        let beat = lease / 4;
+        Self { beat, beat_deaf: beat.min(BEAT_DEAF), patience: lease * 3 / 20, self_fence: lease * 4 / 5 }
+    }
+
+    /// How long until the next beat, deaf or not.
+    fn until_beat(&self, hearing: &mut watch::Receiver<bool>) -> Duration {
+        if *hearing.borrow_and_update() { self.beat } else { self.beat_deaf }
+    }
+}
 
 /// Why a running job must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +60,10 @@ pub async fn keep(
     progress: impl Fn() -> Option<Progress>,
 ) -> Stop {
     let mut bells = worker.bells.subscribe();
-    let mut good_until = claimed_from + SELF_FENCE;
+    let rhythm = Rhythm::of(claim.lease);
+    let mut good_until = claimed_from + rhythm.self_fence;
     let mut hearing = worker.hearing.subscribe();
-    let mut next = Instant::now() + until_beat(&mut hearing);
+    let mut next = Instant::now() + rhythm.until_beat(&mut hearing);
     loop {
         let asked = tokio::select! {
             () = worker.kill.cancelled() => return Stop::Released,
@@ -67,21 +86,16 @@ pub async fn keep(
             },
         };
         let now = progress();
-        next = asked + until_beat(&mut hearing);
-        match timeout(BEAT_PATIENCE, lifecycle::beat(&worker.db, claim, now.as_ref())).await {
-            Ok(Ok(Beat::Renewed)) => good_until = asked + SELF_FENCE,
+        next = asked + rhythm.until_beat(&mut hearing);
+        match timeout(rhythm.patience, lifecycle::beat(&worker.db, claim, now.as_ref())).await {
+            Ok(Ok(Beat::Renewed)) => good_until = asked + rhythm.self_fence,
             Ok(Ok(Beat::CancelRequested)) => return Stop::Canceled,
             Ok(Ok(Beat::Lost)) => return Stop::Lost,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "beat failed");
-                next = Instant::now() + BEAT_DEAF;
+                next = Instant::now() + rhythm.beat_deaf;
             }
-            Err(_) => next = Instant::now() + BEAT_DEAF,
+            Err(_) => next = Instant::now() + rhythm.beat_deaf,
         }
     }
-}
-
-/// How long until the next beat, deaf or not.
-fn until_beat(hearing: &mut watch::Receiver<bool>) -> Duration {
-    if *hearing.borrow_and_update() { BEAT } else { BEAT_DEAF }
 }

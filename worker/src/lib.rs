@@ -63,6 +63,8 @@ pub struct Worker {
     pub lanes: Vec<Lane>,
     /// How many jobs it runs at once.
     pub slots: Slots,
+    /// How long it holds a job without a sign of life.
+    pub lease: Duration,
     /// What it can reach right now.
     pub condition: RwLock<Condition>,
     /// Running jobs.
@@ -93,6 +95,7 @@ impl Worker {
             name: self.identity.name.clone(),
             media_roots: now.media_roots.clone(),
             has_uploads: now.has_uploads,
+            lease: self.lease,
         }
     }
 

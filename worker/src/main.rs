@@ -117,6 +117,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         roots,
         ffprobe,
         slots: Slots::new(slots, &lanes),
+        lease: args.lease(),
         lanes,
         condition: RwLock::new(Condition { busy: 0, media_roots: Vec::new(), has_uploads: false, draining: false }),
         jobs: TaskTracker::new(),

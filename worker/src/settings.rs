@@ -97,6 +97,10 @@ pub struct WorkArgs {
     /// Seconds that running jobs get to finish after SIGTERM; beyond it they go back to the queue uncharged
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,
+    /// Seconds a job is held without a sign of life from its worker, before another one may take it; for tests, which
+    /// cannot wait for long
+    #[arg(long, env, hide = true, default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=600))]
+    pub lease_seconds: u16,
     /// Days that a job and its result are kept after its end; upkeep erases them then
     #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub retention_days: u16,
@@ -123,6 +127,11 @@ impl WorkArgs {
     /// How long a job is kept after its end.
     pub fn retention(&self) -> Duration {
         Duration::from_secs(u64::from(self.retention_days) * 24 * 3600)
+    }
+
+    /// How long a job is held without a sign of life.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(u64::from(self.lease_seconds))
     }
 
     /// The lanes it serves; none without the probe role.

@@ -1,5 +1,7 @@
 //! `/api/v1/jobs`: submit, show (and wait), list, result.
 
+pub mod attempts;
+pub mod change;
 pub mod request;
 pub mod view;
 
@@ -7,24 +9,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::{HeaderName, LINK, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, HeaderName, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::access::Principal;
 use shared::id::JobId;
 use shared::job::{Job, JobState};
+use shared::lifecycle::Submitted;
+use shared::store::idempotency::Request;
 use shared::store::job::{After, Filter};
 use shared::{Code, Error, lifecycle, store};
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Submitter, Viewer};
 use crate::extract::{Id, Json, Query};
-use crate::metrics::Submitted;
+use crate::idempotency::REPLAYED;
+use crate::metrics::Submission;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::Result;
 use crate::{App, cursor};
 use request::{CreateJob, ListQuery, ShowQuery};
-use view::{JobPage, JobView, ResultView};
+use view::{JobPage, JobView, QueuePlace, ResultView};
 
 /// How long a client should wait before it asks again for a job that has not ended, in seconds.
 const ASK_AGAIN: &str = "1";
@@ -35,10 +40,12 @@ const ASK_AGAIN: &str = "1";
 #[utoipa::path(
     post, path = "/api/v1/jobs", tag = "jobs", operation_id = "create_job",
     request_body = CreateJob,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it gives the same answer and makes no second job.")),
     responses(
         (status = 202, description = "The job was accepted.", body = JobView, headers(("Location" = String, description = "The job."))),
         (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The `external_id` is taken, or the upload is not complete.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The `external_id` is taken, the upload is not complete, or the first request with this Idempotency-Key is still in progress.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = []), ("bearer" = []))
@@ -46,20 +53,39 @@ const ASK_AGAIN: &str = "1";
 pub async fn create(
     State(app): State<Arc<App>>,
     Submitter(who): Submitter,
-    Json(body): Json<CreateJob>,
+    Json { value, repeatable }: Json<CreateJob>,
 ) -> Result<Response> {
-    let job = submit(&app, &who, body).await?;
-    Ok(accepted(&app, JobView::new(job, None)))
+    Ok(match submit(&app, &who, value, repeatable.of("POST /api/v1/jobs")).await? {
+        Submitted::New(job) => accepted(&app, JobView::new(*job, None)),
+        Submitted::Repeated(kept) => {
+            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.job_id));
+            let headers = AppendHeaders([location, (CONTENT_TYPE, "application/json".to_owned()), replayed()]);
+            (StatusCode::ACCEPTED, headers, kept.answer).into_response()
+        }
+    })
 }
 
-/// Stores the job and tells a worker.
-pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob) -> Result<Job> {
+/// Stores the job and tells a worker. A request that may be repeated makes one job, however often it comes.
+pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: Option<Request>) -> Result<Submitted> {
     let new = body.check(who, &app.roots, &app.limits)?;
-    let job = lifecycle::submit(&app.db, &new).await?;
-    app.metrics.submitted.get_or_create(&Submitted { profile: job.profile.as_str() }).inc();
-    tracing::info!(job.id = %job.id, profile = job.profile.as_str(), "job accepted");
-    app.dispatch(job.lane, job.id);
-    Ok(job)
+    let submitted = match request {
+        None => Submitted::New(Box::new(lifecycle::submit(&app.db, &new).await?)),
+        Some(request) => {
+            let answer = |job: &Job| serde_json::to_string(&JobView::new(job.clone(), None)).map_err(Error::internal);
+            lifecycle::submit_once(&app.db, &new, &request, answer).await?
+        }
+    };
+    if let Submitted::New(job) = &submitted {
+        app.metrics.submitted.get_or_create(&Submission { profile: job.profile.as_str() }).inc();
+        tracing::info!(job.id = %job.id, profile = job.profile.as_str(), "job accepted");
+        app.dispatch(job.lane, job.id);
+    }
+    Ok(submitted)
+}
+
+/// Says that this answer was given before.
+pub fn replayed() -> (HeaderName, String) {
+    (HeaderName::from_static(REPLAYED), "true".to_owned())
 }
 
 /// 202 with the job and where to ask for it.
@@ -96,7 +122,11 @@ pub async fn show(
         JobState::Succeeded if include.result => store::result::list(&app.db, who.tenant, &[id]).await?.pop(),
         _ => None,
     };
-    let view = axum::Json(JobView::new(job, result));
+    let mut view = JobView::new(job, result);
+    if view.state == JobState::Queued {
+        view.queue = store::job::dispatch::place(&app.db, id).await?.map(QueuePlace::from);
+    }
+    let view = axum::Json(view);
     Ok(if ended { view.into_response() } else { (AppendHeaders([ask_again()]), view).into_response() })
 }
 

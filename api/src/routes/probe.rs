@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use shared::access::Principal;
+use shared::id::JobId;
 use shared::job::{JobState, Priority, Profile, Source};
+use shared::lifecycle::Submitted;
 use shared::store;
 use utoipa::ToSchema;
 
@@ -16,6 +20,7 @@ use super::jobs::{accepted, page_of, submit, wait_for};
 use crate::App;
 use crate::auth::{Submitter, Viewer};
 use crate::extract::{AnyTypeJson, Query};
+use crate::idempotency::REPLAYED;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::Result;
 
@@ -47,10 +52,12 @@ pub struct ProbeFile {
 #[utoipa::path(
     post, path = "/api/v1/probe/file", tag = "probe", operation_id = "probe_file",
     request_body(content = ProbeFile, description = "JSON, whatever the content type says: `curl -d` works as it is."),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job.")),
     responses(
         (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
         (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
         (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = []), ("bearer" = []))
@@ -58,7 +65,7 @@ pub struct ProbeFile {
 pub async fn probe_file(
     State(app): State<Arc<App>>,
     Submitter(who): Submitter,
-    AnyTypeJson(body): AnyTypeJson<ProbeFile>,
+    AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeFile>,
 ) -> Result<Response> {
     let request = CreateJob {
         source: Source::Path { path: body.file_path },
@@ -68,10 +75,24 @@ pub async fn probe_file(
         metadata: body.metadata,
         expires_at: None,
     };
-    let job = submit(&app, &who, request).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
-    let job = wait_for(&app, &who, job.id, app.limits.probe_wait).await?;
+    let once = repeatable.of("POST /api/v1/probe/file");
+    let submitted = submit(&app, &who, request, once).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
+    let id = match &submitted {
+        Submitted::New(job) => job.id,
+        Submitted::Repeated(kept) => kept.job_id,
+    };
+    let mut response = answer(&app, &who, id).await?;
+    if matches!(submitted, Submitted::Repeated(_)) {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The job with its result once it has ended, or the job as it goes on.
+async fn answer(app: &App, who: &Principal, id: JobId) -> Result<Response> {
+    let job = wait_for(app, who, id, app.limits.probe_wait).await?;
     if !job.state.is_terminal() {
-        return Ok(accepted(&app, JobView::new(job, None)));
+        return Ok(accepted(app, JobView::new(job, None)));
     }
     let result = match job.state {
         JobState::Succeeded => store::result::list(&app.db, who.tenant, &[job.id]).await?.pop(),

@@ -14,13 +14,20 @@ pub struct StoredKey {
     /// HMAC of the key.
     pub digest: Vec<u8>,
     role: Role,
+    platform: bool,
     media_roots: Vec<String>,
 }
 
 impl StoredKey {
     /// Who its bearer is, once the digest was compared.
     pub fn into_principal(self) -> Principal {
-        Principal { tenant: self.tenant_id, key: self.id, role: self.role, media_roots: self.media_roots }
+        Principal {
+            tenant: self.tenant_id,
+            key: self.id,
+            role: self.role,
+            platform: self.platform,
+            media_roots: self.media_roots,
+        }
     }
 }
 
@@ -52,7 +59,7 @@ pub enum Reach {
 
 /// The key with this public id, unless it was revoked.
 pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
-    let sql = "select k.id, k.tenant_id, k.digest, k.role, t.media_roots
+    let sql = "select k.id, k.tenant_id, k.digest, k.role, k.platform, t.media_roots
         from api_key k join tenant t on t.id = k.tenant_id
         where k.public_id = $1 and k.revoked_at is null";
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)

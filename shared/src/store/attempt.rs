@@ -1,15 +1,18 @@
 //! Attempts: the history of a job's runs. Rows begin inside `store::job::claim`, in the claim's own statement.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor};
+use utoipa::ToSchema;
 
 use crate::error::Result;
 use crate::id::JobId;
 use crate::job::Failure;
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Outcome {
     /// With a result.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use shared::id::JobId;
 use shared::job::{Failure, Job, JobState, Priority, Profile, Progress, Source};
 use shared::media::Media;
+use shared::store::job::dispatch::{Place, WaitingFor};
 use shared::store::result::StoredResult;
 use utoipa::ToSchema;
 
@@ -34,6 +35,10 @@ pub struct JobView {
     pub metadata: Map<String, Value>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
+    /// It is not started later than this.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Where it stands in its queue; only while it is queued, and only where a single job is shown.
+    pub queue: Option<QueuePlace>,
     /// When its latest attempt began.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
@@ -61,12 +66,30 @@ impl JobView {
             external_id: job.external_id,
             metadata: job.metadata,
             created_at: job.created_at,
+            expires_at: job.expires_at,
+            queue: None,
             started_at: job.started_at,
             finished_at: job.finished_at,
             failure: job.failure,
             progress: job.progress,
             result: result.map(ResultView::from),
         }
+    }
+}
+
+/// Where a job stands in its queue.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueuePlace {
+    /// Its place among your due jobs of the same queue, from 1, counted up to 10,001; null before it is due. Tenants
+    /// take turns, so the jobs of others do not count.
+    pub position: Option<i64>,
+    /// What it waits for.
+    pub waiting_for: WaitingFor,
+}
+
+impl From<Place> for QueuePlace {
+    fn from(place: Place) -> Self {
+        Self { position: place.position, waiting_for: place.waiting_for }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Claimant {
     pub media_roots: Vec<String>,
     /// Whether it sees the upload volume.
     pub has_uploads: bool,
+    /// How long it holds a job without a sign of life.
+    pub lease: Duration,
 }
 
 #[derive(FromRow)]
@@ -62,14 +64,14 @@ macro_rules! claim {
 }
 
 /// Claims this job, if it is still to be had and its tenant has no limit of its own.
-pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant, lease: Duration) -> Result<Option<Claim>> {
+pub async fn claim(db: impl PgExecutor<'_>, id: JobId, by: &Claimant) -> Result<Option<Claim>> {
     let sql = claim!("(select max_running from tenant where tenant.id = job.tenant_id) is null");
-    take(db, sql, id, by, lease).await
+    take(db, sql, id, by).await
 }
 
 /// Claims this job of a tenant with a limit. The tenant's row is locked first, so that two workers that claim at once
 /// are counted one after the other; nothing else waits for that lock.
-pub async fn claim_limited(db: &mut PgConnection, id: JobId, by: &Claimant, lease: Duration) -> Result<Option<Claim>> {
+pub async fn claim_limited(db: &mut PgConnection, id: JobId, by: &Claimant) -> Result<Option<Claim>> {
     let sql = "select t.id, t.max_running from job j join tenant t on t.id = j.tenant_id
         where j.id = $1 and j.state = 'queued' and t.max_running is not null for no key update of t";
     let limited: Option<(TenantId, i32)> = sqlx::query_as(sql).bind(id).fetch_optional(&mut *db).await?;
@@ -79,16 +81,10 @@ pub async fn claim_limited(db: &mut PgConnection, id: JobId, by: &Claimant, leas
     if running >= i64::from(max_running) {
         return Ok(None);
     }
-    take(db, claim!("true"), id, by, lease).await
+    take(db, claim!("true"), id, by).await
 }
 
-async fn take(
-    db: impl PgExecutor<'_>,
-    sql: &'static str,
-    id: JobId,
-    by: &Claimant,
-    lease: Duration,
-) -> Result<Option<Claim>> {
+async fn take(db: impl PgExecutor<'_>, sql: &'static str, id: JobId, by: &Claimant) -> Result<Option<Claim>> {
     let token = LeaseToken::new();
     let taken: Option<Claimed> = sqlx::query_as(sql)
         .bind(by.id)
@@ -96,12 +92,12 @@ async fn take(
         .bind(&by.media_roots)
         .bind(by.has_uploads)
         .bind(token)
-        .bind(lease.as_secs_f64())
+        .bind(by.lease.as_secs_f64())
         .bind(id)
         .fetch_optional(db)
         .await?;
     let Some(taken) = taken else { return Ok(None) };
-    Ok(Some(Claim { job: Job::try_from(taken.row)?, token, upload_name: taken.upload_name }))
+    Ok(Some(Claim { job: Job::try_from(taken.row)?, token, lease: by.lease, upload_name: taken.upload_name }))
 }
 
 /// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.

@@ -1,0 +1,66 @@
+//! `Idempotency-Key`: the client's word for a request it may repeat (draft-ietf-httpapi-idempotency-key-header-07: a
+//! structured-field string; the bare word that most clients send is taken, too).
+
+use axum::http::HeaderMap;
+use sha2::{Digest, Sha256};
+use shared::store::idempotency::Request;
+use shared::{Code, Error};
+
+/// The header.
+const HEADER: &str = "idempotency-key";
+/// Says that an answer was given before.
+pub const REPLAYED: &str = "idempotent-replayed";
+/// Longest key, in characters.
+const MAX_CHARS: usize = 255;
+
+/// What makes a repeated request recognisable; none without the header.
+pub struct Repeatable(Option<(String, [u8; 32])>);
+
+impl Repeatable {
+    /// Reads the header and takes the fingerprint of the body.
+    pub fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Error> {
+        let mut values = headers.get_all(HEADER).iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let wrong = || {
+            let detail = format!("An Idempotency-Key has 1 to {MAX_CHARS} visible ASCII characters, and is sent once.");
+            Error::new(Code::BadRequest, detail)
+        };
+        let text = value.to_str().map_err(|_| wrong())?.trim();
+        let key = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+        let good = (1..=MAX_CHARS).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if !good || values.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self(Some((key.to_owned(), Sha256::digest(body).into()))))
+    }
+
+    /// The request as it is kept, if it may be repeated. `operation` is its method and route.
+    pub fn of(self, operation: &'static str) -> Option<Request> {
+        self.0.map(|(key, fingerprint)| Request { key, operation, fingerprint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn read(keys: &[&str]) -> Result<Option<String>, Code> {
+        let mut headers = HeaderMap::new();
+        for key in keys {
+            headers.append(HEADER, HeaderValue::from_bytes(key.as_bytes()).unwrap());
+        }
+        Repeatable::read(&headers, b"{}").map(|r| r.of("x").map(|r| r.key)).map_err(|e| e.code())
+    }
+
+    #[test]
+    fn strings_and_bare_words_are_the_same_key() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["8e03978e-40d5"]), Ok(Some("8e03978e-40d5".into())));
+        assert_eq!(read(&["\"8e03978e-40d5\""]), Ok(Some("8e03978e-40d5".into())));
+        for bad in [&[""][..], &["\"\""], &["a b"], &["a\"b"], &["é"], &["a", "b"], &["x".repeat(256).as_str()]] {
+            assert_eq!(read(bad), Err(Code::BadRequest), "{bad:?}");
+        }
+    }
+}
