@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the build, the tests and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL
-# server binaries and redis-server. `make up` and `make test` call it first, so it is quick and silent when nothing is
+# server binaries, redis-server, and curl with certificates for clients. `make up` and `make test` call it first, so it is quick and silent when nothing is
 # missing. It looks here and decides; installing is scripts/apt.sh, which runs as root. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -41,6 +41,12 @@ check_rust() {
     stop "Rust $wanted or newer is needed and this is $have_version. $how"
 }
 
+# Without any certificates no HTTPS client can be made, not even for a service on this machine.
+have_certificates() {
+  [[ -n ${SSL_CERT_FILE:-} || -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] ||
+    [[ -e /etc/ssl/cert.pem || -e /etc/ssl/ca-bundle.pem ]]
+}
+
 # Prints what is missing, one Debian package a line.
 missing_packages() {
   have cc || printf 'gcc\nlibc6-dev\n'
@@ -48,6 +54,8 @@ missing_packages() {
   { have ffprobe && have ffmpeg; } || echo ffmpeg
   have_postgres_server || echo postgresql
   have redis-server || echo redis-server
+  have curl || echo curl
+  have_certificates || echo ca-certificates
 }
 
 is_debian() { have apt-get && have dpkg; }
@@ -55,16 +63,16 @@ is_debian() { have apt-get && have dpkg; }
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1
   else
     say "  with your package manager."
   fi
-  say "What must be there afterwards: cc, make, ffmpeg, ffprobe and redis-server in PATH; initdb and postgres in PATH or in"
+  say "What must be there afterwards: cc, make, curl, ffmpeg, ffprobe and redis-server in PATH; initdb and postgres in PATH or in"
   say "/usr/lib/postgresql/*/bin. Nothing needs to be started: 'make up' runs its own private servers. Then try again."
   exit 1
 }

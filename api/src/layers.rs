@@ -131,10 +131,10 @@ mod tests {
     fn app(request: Duration) -> Arc<App> {
         let args = Cli::parse_from(["ffprobe-api", "--redis-url", "redis://127.0.0.1:1"]).serve;
         let limits = Limits { request, ..Limits::new(&args) };
-        let client = args.redis.client().expect("a client");
+        let redis = args.redis.endpoint().expect("an endpoint");
         Arc::new(App {
             db: store::connect(args.database.options().expect("options"), 2),
-            queue: Queue::new(client, shared::id::InstallationId::new()).expect("a queue"),
+            queue: Queue::new(redis, shared::id::InstallationId::new()).expect("a queue"),
             storage: storage::Storage::new("/nowhere".into()),
             roots: Vec::new(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),

@@ -51,7 +51,7 @@ fn print_openapi() -> anyhow::Result<()> {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::init_logs(&args.telemetry)?;
     // every setting is checked before anything is touched
-    let (options, redis) = (args.database.options()?, args.redis.client()?);
+    let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 

@@ -3,7 +3,7 @@
 //!
 //! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
 
-pub mod redis;
+mod redis;
 mod secret;
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-pub use redis::{RedisArgs, RedisEndpoint};
+pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use secret::{read as read_secret, require_strong};
 
 use crate::job::source::MediaRoot;

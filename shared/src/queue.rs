@@ -6,6 +6,8 @@
 //! one-second resolution). That ties us to the key layout of apalis-redis 1.0.0, whose version is therefore exact.
 
 mod bell;
+mod line;
+mod sentinel;
 mod ticker;
 
 use std::collections::HashSet;
@@ -13,14 +15,16 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use apalis_redis::{Config, RedisStorage};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisError, Script};
+use redis::{RedisError, Script};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use bell::{Bell, listen};
+pub use line::Tether;
 pub use ticker::Ticker;
 
+use self::line::Line;
+use crate::config::RedisEndpoint;
 use crate::error::Error;
 use crate::id::{InstallationId, JobId};
 use crate::job::Lane;
@@ -32,9 +36,13 @@ pub const WINDOW_MAX: usize = 500;
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// apalis ends a worker at the first slow answer, so its own connection is patient.
 const APALIS_TIMEOUT: Duration = Duration::from_secs(10);
-/// apalis counts a worker dead after this many heartbeats of [`APALIS_HEARTBEAT`] were missed.
-const APALIS_MISSED: usize = 5;
 const APALIS_HEARTBEAT: Duration = Duration::from_secs(2);
+/// apalis counts a worker dead after this many missed heartbeats: never within a day. It compares the clocks of different
+/// machines, and one that is wrong by more than this would strike off all others again and again. [`SWEEP`] does it by
+/// Redis' own clock.
+const APALIS_MISSED: usize = 43_200;
+/// A worker whose heartbeat has not moved for this many seconds is gone.
+const SILENT_SECONDS: usize = 60;
 /// Finished tickets erased in one call.
 const SWEEP_BATCH: usize = 500;
 
@@ -57,8 +65,7 @@ pub enum Sent {
 /// The queue of one installation.
 #[derive(Clone)]
 pub struct Queue {
-    client: Client,
-    connection: ConnectionManager,
+    line: Line,
     fast: Config,
     scan: Config,
     channel: String,
@@ -82,7 +89,7 @@ static PENDING: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Erases finished tickets and lets the notes of gone workers expire: apalis keeps both for ever.
+/// Erases finished tickets, and workers that are gone with the tickets they held: apalis keeps them for ever.
 static SWEEP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local erased = 0
@@ -94,17 +101,31 @@ static SWEEP: LazyLock<Script> = LazyLock::new(|| {
                 erased = erased + 1
             end
         end
+        local now = tonumber(redis.call('time')[1])
         for _, worker in ipairs(redis.call('zrange', KEYS[3], 0, 999)) do
-            redis.call('expire', KEYS[3] .. ':metadata:' .. worker, 3600)
+            local notes, held = KEYS[3] .. ':metadata:' .. worker, KEYS[7] .. ':' .. worker
+            local beat = redis.call('zscore', KEYS[3], worker)
+            local seen = redis.call('hmget', notes, 'beat', 'beat_seen')
+            if seen[1] ~= beat then
+                redis.call('hset', notes, 'beat', beat, 'beat_seen', now)
+            elseif now - tonumber(seen[2]) > tonumber(ARGV[2]) then
+                for _, id in ipairs(redis.call('smembers', held)) do
+                    redis.call('hdel', KEYS[1], id)
+                    redis.call('del', KEYS[2] .. ':' .. id)
+                end
+                redis.call('del', notes, held)
+                redis.call('zrem', KEYS[3], worker)
+            end
         end
         return erased",
     )
 });
 
 impl Queue {
-    /// The queue of `installation`. Connects when first used, so that a process starts while Redis is away.
-    pub fn new(client: Client, installation: InstallationId) -> Result<Self, Error> {
-        let connection = manager(&client, CALL_TIMEOUT)?;
+    /// The queue of `installation`. Connects when first used, so that a process starts while Redis is away. With
+    /// sentinels it begins to ask them, so call it on a runtime.
+    pub fn new(endpoint: RedisEndpoint, installation: InstallationId) -> Result<Self, Error> {
+        let line = Line::new(endpoint).map_err(away)?;
         let config = |lane: Lane| {
             Config::default()
                 .queue(format!("ffprobe_api:{installation}:{}", lane.as_str()))
@@ -115,7 +136,7 @@ impl Queue {
                 .emit_events(false)
         };
         let channel = format!("ffprobe_api:{installation}:bell");
-        Ok(Self { client, connection, fast: config(Lane::Fast), scan: config(Lane::Scan), channel })
+        Ok(Self { line, fast: config(Lane::Fast), scan: config(Lane::Scan), channel })
     }
 
     fn config(&self, lane: Lane) -> &Config {
@@ -138,7 +159,7 @@ impl Queue {
             .arg(ticket)
             .arg(payload)
             .arg(window.min(WINDOW_MAX))
-            .invoke_async(&mut self.connection.clone())
+            .invoke_async(&mut self.line.clone())
             .await
             .map_err(away)?;
         Ok(if sent { Sent::Sent } else { Sent::WindowFull })
@@ -148,7 +169,7 @@ impl Queue {
     pub async fn depth(&self, lane: Lane) -> Result<usize, Error> {
         redis::cmd("LLEN")
             .arg(self.config(lane).active_jobs_list())
-            .query_async(&mut self.connection.clone())
+            .query_async(&mut self.line.clone())
             .await
             .map_err(away)
     }
@@ -159,7 +180,7 @@ impl Queue {
             .key(self.config(lane).active_jobs_list())
             .key(self.config(lane).job_data_hash())
             .arg(2 * WINDOW_MAX)
-            .invoke_async(&mut self.connection.clone())
+            .invoke_async(&mut self.line.clone())
             .await
             .map_err(away)?;
         let tickets = payloads.into_iter().flatten().filter_map(|p| serde_json::from_slice::<Ticket>(&p).ok());
@@ -175,22 +196,24 @@ impl Queue {
             .key(self.config(lane).done_jobs_set())
             .key(self.config(lane).failed_jobs_set())
             .key(self.config(lane).dead_jobs_set())
+            .key(self.config(lane).inflight_jobs_set())
             .arg(SWEEP_BATCH)
-            .invoke_async(&mut self.connection.clone())
+            .arg(SILENT_SECONDS)
+            .invoke_async(&mut self.line.clone())
             .await
             .map_err(away)
     }
 
     /// Asks Redis for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
-        redis::cmd("PING").query_async::<String>(&mut self.connection.clone()).await.map(drop).map_err(away)
+        redis::cmd("PING").query_async::<String>(&mut self.line.clone()).await.map(drop).map_err(away)
     }
 
-    /// A fresh apalis backend of a lane on a connection of its own; an apalis worker is never built twice on the same one.
-    pub async fn backend(&self, lane: Lane) -> Result<RedisStorage<Ticket>, Error> {
-        let mut connection = manager(&self.client, APALIS_TIMEOUT)?;
-        redis::cmd("PING").query_async::<String>(&mut connection).await.map_err(away)?;
-        Ok(RedisStorage::new(connection).with_config(self.config(lane).clone()))
+    /// A fresh apalis backend of a lane, on a connection of its own to the present primary; an apalis worker is never
+    /// built twice on the same one. Waits a few seconds for Redis if it is away.
+    pub async fn backend(&self, lane: Lane) -> Result<RedisStorage<Ticket, Tether>, Error> {
+        let tether = self.line.tether().await.map_err(away)?;
+        Ok(RedisStorage::new(tether).with_config(self.config(lane).clone()))
     }
 
     /// Rings; whoever listens looks at PostgreSQL. Failing to ring costs a second, so the caller only logs it.
@@ -198,20 +221,11 @@ impl Queue {
         redis::cmd("PUBLISH")
             .arg(&self.channel)
             .arg(bell.to_string())
-            .query_async::<i64>(&mut self.connection.clone())
+            .query_async::<i64>(&mut self.line.clone())
             .await
             .map(drop)
             .map_err(away)
     }
-}
-
-fn manager(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, Error> {
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(response_timeout))
-        .set_connection_timeout(Some(CALL_TIMEOUT))
-        .set_number_of_retries(1)
-        .set_max_delay(Duration::from_millis(500));
-    ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(away)
 }
 
 fn away(error: RedisError) -> Error {

@@ -31,6 +31,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const STATEMENT_TIMEOUT: &str = "5s";
 /// Nothing here holds a lock for long, so waiting longer for one means trouble.
 const LOCK_TIMEOUT: &str = "1s";
+/// No transaction waits for anything but PostgreSQL, so one that lies idle belongs to a process that stands still or whose
+/// machine is gone; its locks must not wait for it.
+const IDLE_TRANSACTION_TIMEOUT: &str = "10s";
 /// How long a request waits for a free connection before it is told to try again.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process waits for PostgreSQL when it starts.
@@ -40,7 +43,11 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 pub fn connect(options: PgConnectOptions, connections: u32) -> Pool {
     let options = options
         .application_name("ffprobe-api")
-        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+        ])
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
         .log_statements(tracing::log::LevelFilter::Trace);
     PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
@@ -104,9 +111,10 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
-            // 08 connection, 25006 read-only (a failover), 53 resources, 55P03 lock timeout, 57 operator intervention
+            // 08 connection, 25006 read-only (a failover), 25P03 idle in a transaction, 40 rolled back for others' sake,
+            // 53 resources, 55P03 lock timeout, 57 operator intervention
             sqlx::Error::Database(e) => e.code().is_some_and(|c| {
-                c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25006" || c == "55P03"
+                ["08", "25006", "25P03", "40", "53", "55P03", "57"].iter().any(|away| c.starts_with(away))
             }),
             _ => false,
         };

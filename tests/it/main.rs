@@ -8,6 +8,7 @@
 )]
 
 mod changes;
+mod chaos;
 mod cli;
 mod health;
 mod inputs;
@@ -17,6 +18,7 @@ mod media;
 mod openapi;
 mod probe;
 mod recovery;
+mod sentinel;
 mod settings;
 mod tidy;
 mod up;

@@ -84,12 +84,17 @@ fn differences_are_noticed() {
 }
 
 #[test]
-fn without_the_first_frame_nothing_is_called_standard_range() {
+fn without_the_first_frame_nothing_is_guessed() {
     for (sample, probe) in probed() {
         let media = media::normalize("n", 1, &probe.headers, None).expect("a good file is described");
         for video in media.video {
             let formats = serde_json::to_value(&video.hdr.formats).expect("formats are JSON");
-            let expected = if sample.name == "hlg" { json!(["HLG"]) } else { Value::Null };
+            let expected = match sample.name {
+                "hlg" => json!(["HLG"]),
+                // HDR10's metadata stands in the frame, and untagged 10 bits may be anything
+                "hdr10" | "ten_bit" => Value::Null,
+                _ => json!([]),
+            };
             assert_eq!(formats, expected, "{}", sample.name);
         }
     }

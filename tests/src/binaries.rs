@@ -19,10 +19,11 @@ pub fn path(name: &str) -> PathBuf {
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the binaries do not build");
-        // tests run from target/PROFILE/deps, the binaries lie in target/debug
-        let own = std::env::current_exe().expect("a test has a path");
-        let target = own.ancestors().nth(3).expect("target/PROFILE/deps/it");
-        target.join("debug")
+        // tests run from target/PROFILE/deps, benchmarks from target/PROFILE; the binaries lie in target/debug
+        let own = std::env::current_exe().expect("a program has a path");
+        let folder = own.parent().expect("a folder");
+        let profile = if folder.ends_with("deps") { folder.parent().expect("a profile") } else { folder };
+        profile.parent().expect("target").join("debug")
     });
     folder.join(name)
 }

@@ -25,6 +25,7 @@ use shared::store::Pool;
 use shared::store::job::lease::Claimant;
 use shared::store::worker::{Condition, NewWorker};
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ use crate::source::MediaRoots;
 const BELLS: usize = 1_024;
 /// Longest look at a mount; a dead one would hang for ever.
 const MOUNT_PATIENCE: Duration = Duration::from_secs(2);
+/// What relay, upkeep and the rest get to end once the worker drains. They do within moments, unless a server hangs.
+const PARTS_END: Duration = Duration::from_secs(5);
 /// What jobs get to stop and be handed back once the grace is over.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
@@ -121,7 +124,7 @@ pub fn bells() -> broadcast::Sender<Bell> {
 
 /// Works until `draining` is canceled, with `entry` as its row in the registry, then finishes what runs within `grace` and hands back the rest.
 pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duration, grace: Duration) {
-    let mut parts = tokio::task::JoinSet::new();
+    let mut parts = JoinSet::new();
     let background = [
         tokio::spawn(shared::queue::listen(worker.queue.clone(), worker.bells.clone(), worker.hearing.clone())),
         tokio::spawn(registry::run(Arc::clone(&worker), entry)),
@@ -142,11 +145,11 @@ pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duratio
             }
         }
     }
-    // every part ends by itself once draining begins
-    while let Some(ended) = parts.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a part of the worker died; stopping so that a fresh process can take over");
-            worker.draining.cancel();
+    tokio::select! {
+        () = all_end(&worker, &mut parts) => {}
+        () = overstay(&worker) => {
+            tracing::warn!(parts = parts.len(), "something hangs, perhaps PostgreSQL; not waiting for it");
+            parts.shutdown().await;
         }
     }
     worker.jobs.close();
@@ -163,4 +166,20 @@ pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duratio
     }
     background.iter().for_each(tokio::task::JoinHandle::abort);
     registry::sign_off(&worker).await;
+}
+
+/// Waits for the end of every part; each ends by itself once draining begins.
+async fn all_end(worker: &Worker, parts: &mut JoinSet<()>) {
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part of the worker died; stopping so that a fresh process can take over");
+            worker.draining.cancel();
+        }
+    }
+}
+
+/// Waits until every part should have ended.
+async fn overstay(worker: &Worker) {
+    worker.draining.cancelled().await;
+    tokio::time::sleep(PARTS_END).await;
 }

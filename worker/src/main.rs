@@ -75,7 +75,7 @@ async fn find_ffprobe(args: &WorkArgs) -> anyhow::Result<(Ffprobe, Protections)>
 async fn work(args: WorkArgs) -> anyhow::Result<()> {
     telemetry::init_logs(&args.telemetry)?;
     // every setting is checked before anything is touched
-    let (options, redis, slots) = (args.database.options()?, args.redis.client()?, args.slots()?);
+    let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), Storage::new(args.files.storage_dir()?));
 
     let (ffprobe, protections) = if args.has(Role::Probe) {

@@ -13,6 +13,8 @@ use crate::{MOUNT_PATIENCE, Worker};
 
 /// How often the row is renewed; a worker counts as dead after three missed beats.
 const BEAT: Duration = Duration::from_secs(5);
+/// Longest time for the last word.
+const SIGN_OFF: Duration = Duration::from_secs(2);
 
 /// The worker's entry in the registry, and the looks at its mounts that have not come back yet.
 #[derive(Default)]
@@ -36,8 +38,10 @@ pub async fn run(worker: Arc<Worker>, mut entry: Entry) {
 
 /// Removes the row; the process is about to end.
 pub async fn sign_off(worker: &Worker) {
-    if let Err(error) = store::worker::delete(&worker.db, worker.id()).await {
-        tracing::debug!(%error, "could not sign off; the registry forgets this worker by itself");
+    match timeout(SIGN_OFF, store::worker::delete(&worker.db, worker.id())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "could not sign off; the registry forgets this worker by itself"),
+        Err(_) => tracing::debug!("signing off took too long; the registry forgets this worker by itself"),
     }
 }
 

@@ -93,24 +93,28 @@ impl RedisArgs {
                 "it is set, and REDIS_SENTINELS is not",
                 "name the sentinels in REDIS_SENTINELS, or remove the password",
             )),
-            (Some(url), None) => url
-                .expose_secret()
-                .into_connection_info()
-                .and_then(open)
-                .map(RedisEndpoint::Fixed)
-                .map_err(|_| wrong("REDIS_URL", "redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH")),
+            (Some(url), None) => {
+                let client = url.expose_secret().into_connection_info().and_then(open);
+                client.map(RedisEndpoint::Fixed).map_err(|_| {
+                    ConfigError::new(
+                        "REDIS_URL",
+                        "it is not a Redis URL",
+                        "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH",
+                    )
+                })
+            }
             (None, Some(addresses)) => {
                 let login = login(sentinel_password.as_ref());
                 let sentinels = addresses.into_iter().map(|at| open_at(at, login.clone())).collect::<RedisResult<_>>();
                 Ok(RedisEndpoint::Sentinels {
-                    sentinels: sentinels.map_err(|_| wrong("REDIS_SENTINELS", "HOST:PORT,HOST:PORT"))?,
+                    sentinels: sentinels.map_err(|_| no_address("REDIS_SENTINELS"))?,
                     master: self.master()?,
                     login: self.login()?,
                 })
             }
             (None, None) => {
                 let address = ConnectionAddr::Tcp(self.redis_host.clone(), self.redis_port);
-                open_at(address, self.login()?).map(RedisEndpoint::Fixed).map_err(|_| wrong("REDIS_HOST", "a host name"))
+                open_at(address, self.login()?).map(RedisEndpoint::Fixed).map_err(|_| no_address("REDIS_HOST"))
             }
         }
     }
@@ -185,8 +189,8 @@ fn open(info: ConnectionInfo) -> RedisResult<Client> {
     Client::open(info.set_tcp_settings(tcp))
 }
 
-fn wrong(variable: &'static str, form: &str) -> ConfigError {
-    ConfigError::new(variable, "it does not lead to a Redis server", format!("write {form}"))
+fn no_address(variable: &'static str) -> ConfigError {
+    ConfigError::new(variable, "it cannot be made an address", "write a host name or an IP address")
 }
 
 #[cfg(test)]
@@ -256,7 +260,10 @@ mod tests {
     fn contradictions_are_refused() {
         let both = refusal(&["--redis-sentinels", "a:1", "--redis-url", "redis://:hunter2@a"]);
         assert!(both.starts_with("REDIS_SENTINELS: REDIS_URL is set, too"), "{both}");
-        for lonely in [&["--redis-sentinel-password", "hunter2"][..], &["--redis-sentinel-password", "x", "--redis-url", "redis://a"]] {
+        for lonely in [
+            &["--redis-sentinel-password", "hunter2"][..],
+            &["--redis-sentinel-password", "x", "--redis-url", "redis://a"],
+        ] {
             assert!(refusal(lonely).starts_with("REDIS_SENTINEL_PASSWORD: it is set, and REDIS_SENTINELS is not"));
         }
         for name in ["", "my master", "my\nmaster"] {
@@ -276,7 +283,8 @@ mod tests {
 
     #[test]
     fn each_password_goes_where_it_belongs() {
-        let all = ["--redis-sentinels", "a:1", "--redis-password", "p", "--redis-sentinel-password", "s", "--redis-db", "3"];
+        let all =
+            ["--redis-sentinels", "a:1", "--redis-password", "p", "--redis-sentinel-password", "s", "--redis-db", "3"];
         let Ok(RedisEndpoint::Sentinels { sentinels, master, login }) = endpoint(&all) else { panic!("not sentinels") };
         assert_eq!(master, "mymaster");
         assert_eq!((login.password(), login.db()), (Some("p"), 3));

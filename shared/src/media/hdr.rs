@@ -1,14 +1,17 @@
 //! High dynamic range: which formats a picture carries and its static metadata. Used by [`super::video`].
 //!
-//! HDR10's metadata often stands only in the first frame, so without that frame nothing is called standard range, and plain
-//! PQ is not told from HDR10 either. Rules for `formats`:
+//! HDR10's metadata often stands only in the first frame, so without that frame plain PQ is not told from HDR10, and a
+//! stream that may be HDR is not called standard range. Rules for `formats`:
 //!
 //! * PQ (`smpte2084`) with mastering display or content light metadata and BT.2020 primaries (or none stated): `HDR10`;
 //!   other PQ: `PQ`. HLG (`arib-std-b67`): `HLG`. Dynamic metadata and Dolby Vision by their own side data.
 //! * A Dolby Vision stream whose base layer is compatible with nothing (profile 5) is only `Dolby Vision`.
 //! * None of these, the first frame read: `[]` if the transfer is stated and is one of standard range, or is not stated and
 //!   the picture has 8 bits, which no HDR format uses. Otherwise, as with log or untagged 10 bits: null.
-//! * Without the first frame: what the stream itself proves, else null.
+//! * Without the first frame: what the stream itself proves, else null. A stream that states a standard-range transfer, or
+//!   none and has 8 bits, and whose primaries are not BT.2020, proves that it is standard range: every HDR format needs PQ or
+//!   HLG, wide primaries, a Dolby Vision record, or more than 8 bits. The worker spares such files the second run of
+//!   ffprobe that reads a frame.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -157,7 +160,8 @@ pub(super) fn hdr(stream: &Stream, frame: Option<&Frame>, bit_depth: Option<u32>
     }
     let is_standard_range = || {
         let stated = transfer.is_some_and(|transfer| STANDARD_RANGE.contains(&transfer));
-        frame.is_some() && (stated || (transfer.is_none() && bit_depth == Some(8)))
+        let proven = frame.is_some() || !may_hide_hdr(stream);
+        proven && (stated || (transfer.is_none() && bit_depth == Some(8)))
     };
     let known = !formats.is_empty() || is_standard_range();
     Hdr {
@@ -168,6 +172,12 @@ pub(super) fn hdr(stream: &Stream, frame: Option<&Frame>, bit_depth: Option<u32>
         dolby_vision,
         basis: if frame.is_some() { HdrBasis::FirstFrame } else { HdrBasis::Stream },
     }
+}
+
+/// Whether a frame may say more than the stream does: wide primaries or the transfers of BT.2020 come with HDR, too.
+fn may_hide_hdr(stream: &Stream) -> bool {
+    let wide = stream.color_primaries.text() == Some("bt2020");
+    wide || matches!(stream.color_transfer.text(), Some("bt2020-10" | "bt2020-12"))
 }
 
 /// Side data of the first frame, then of the stream.
@@ -262,9 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn never_standard_range_without_the_frame() {
-        assert_eq!(formats("{}", None, 8), None);
-        assert_eq!(formats(r#"{"color_transfer":"bt709"}"#, None, 8), None);
+    fn standard_range_is_never_a_guess() {
+        assert_eq!(formats("{}", None, 8), Some(vec![]));
+        assert_eq!(formats(r#"{"color_transfer":"bt709"}"#, None, 10), Some(vec![]));
+        assert_eq!(formats("{}", None, 10), None, "a frame may say more");
+        assert_eq!(formats(r#"{"color_transfer":"bt2020-10"}"#, None, 10), None);
+        assert_eq!(formats(r#"{"color_transfer":"bt709","color_primaries":"bt2020"}"#, None, 8), None);
         assert_eq!(formats(r#"{"color_transfer":"bt709"}"#, Some("{}"), 10), Some(vec![]));
         assert_eq!(formats("{}", Some("{}"), 8), Some(vec![]));
         assert_eq!(formats("{}", Some("{}"), 10), None, "untagged 10 bits may be anything");

@@ -6,13 +6,19 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures::StreamExt;
+use redis::aio::{PubSubSink, PubSubStream};
+use redis::{Client, RedisResult};
 use tokio::sync::{broadcast, watch};
+use tokio::time::interval;
 
-use super::Queue;
+use super::line::within;
+use super::{CALL_TIMEOUT, Queue};
 use crate::id::JobId;
 
 /// Wait before subscribing again after the connection broke.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How often a silent connection is asked for a sign of life: one to a server that stands still never breaks.
+const PING: Duration = Duration::from_secs(2);
 
 /// What a bell says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +63,7 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>, hearing: watch:
     let mut heard_of = false;
     loop {
         match subscribe(&queue).await {
-            Ok(mut messages) => {
+            Ok(ear) => {
                 if heard_of {
                     tracing::info!("listening to Redis again");
                 }
@@ -65,11 +71,7 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>, hearing: watch:
                 hearing.send_replace(true);
                 // an error means that nobody listens just now, which is no reason to stop
                 let _ = ears.send(Bell::Missed);
-                while let Some(message) = messages.next().await {
-                    if let Some(bell) = message.get_payload::<String>().ok().and_then(|p| p.parse().ok()) {
-                        let _ = ears.send(bell);
-                    }
-                }
+                ear.hear(&queue, &ears).await;
                 hearing.send_replace(false);
             }
             Err(error) if !heard_of => {
@@ -82,10 +84,44 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>, hearing: watch:
     }
 }
 
-async fn subscribe(queue: &Queue) -> redis::RedisResult<redis::aio::PubSubStream> {
-    let mut pubsub = queue.client.get_async_pubsub().await?;
-    pubsub.subscribe(&queue.channel).await?;
-    Ok(pubsub.into_on_message())
+/// A subscription to the bells.
+struct Ear {
+    sink: PubSubSink,
+    messages: PubSubStream,
+    to: Client,
+}
+
+async fn subscribe(queue: &Queue) -> RedisResult<Ear> {
+    within(CALL_TIMEOUT, async {
+        let to = queue.line.primary().await.client;
+        let (mut sink, messages) = to.get_async_pubsub().await?.split();
+        sink.subscribe(&queue.channel).await?;
+        Ok(Ear { sink, messages, to })
+    })
+    .await
+}
+
+impl Ear {
+    /// Passes bells on until the connection breaks, falls silent, or leads to a server that is not the primary any more.
+    async fn hear(mut self, queue: &Queue, ears: &broadcast::Sender<Bell>) {
+        let mut tick = interval(PING);
+        loop {
+            tokio::select! {
+                message = self.messages.next() => {
+                    let Some(message) = message else { return };
+                    if let Some(bell) = message.get_payload::<String>().ok().and_then(|p| p.parse().ok()) {
+                        let _ = ears.send(bell);
+                    }
+                }
+                _ = tick.tick() => {
+                    if within(CALL_TIMEOUT, self.sink.ping::<redis::Value>()).await.is_err() {
+                        return;
+                    }
+                }
+                () = queue.line.moved_from(&self.to) => return,
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! One leader among the processes that keep house: an advisory lock held by a connection of its own, so that it is
-//! free again the moment its holder dies or loses PostgreSQL.
+//! free again the moment its holder dies or loses PostgreSQL, and soon after it began to stand still.
 
 use sqlx::{Connection, PgConnection};
 
@@ -8,6 +8,10 @@ use crate::error::Result;
 
 /// The advisory lock. Any number; only this place uses it.
 const LOCK: i64 = 0x6666_7075_706b_6565;
+
+/// A leader that says nothing for this long loses the lead: its process stands still, or its machine or network is gone
+/// and PostgreSQL has not noticed. One that was only busy takes the lead again when it asks the next time.
+const SILENCE: &str = "set idle_session_timeout = '10s'";
 
 /// A process's standing. Dropping it gives the lead up.
 #[derive(Debug, Default)]
@@ -27,6 +31,7 @@ impl Leader {
         }
         let mut connection = db.acquire().await?.detach();
         if sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await? {
+            sqlx::query(SILENCE).execute(&mut connection).await?;
             self.held = Some(connection);
             return Ok(true);
         }

@@ -38,9 +38,8 @@ fn mp4() -> Sample {
             "pixel_format": "yuv420p", "chroma_subsampling": "4:2:0", "bit_depth": 8,
             "scan_type": "progressive", "field_order": null,
             "color": {"range": "tv", "primaries": "bt709", "transfer": "bt709", "matrix": "bt709"},
-            "hdr": {"formats": [], "max_cll": null, "max_fall": null, "mastering_display": null, "dolby_vision": null,
-                "basis": "first_frame"},
-            "closed_captions": false, "duration_seconds": 1.001, "disposition": ["default"], "language": null,
+            "hdr": {"formats": [], "max_cll": null, "max_fall": null, "mastering_display": null, "dolby_vision": null},
+            "duration_seconds": 1.001, "disposition": ["default"], "language": null,
         },
         "/audio/0": {
             "index": 1, "codec": "aac", "channels": 2, "channel_layout": "stereo", "sample_rate": 48000,
