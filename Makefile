@@ -34,3 +34,8 @@ openapi: ## Write openapi.json again, from the code
 
 setup: ## Install what is missing: ffmpeg, PostgreSQL and Redis binaries (up and test do this first)
 	@exec scripts/setup.sh
+
+chaos: setup ## Minutes of kills, freezes and lost servers under load; CHAOS_SECONDS, CHAOS_JOBS and CHAOS_SEED work
+	@exec bench/chaos.sh
+
+.PHONY: chaos

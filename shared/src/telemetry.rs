@@ -1,6 +1,7 @@
 //! Logs, and the small server of `/metrics` that every long-running process has on a port of its own.
 //! Metric values live beside the code that counts them; names begin with `ffprobe_api_` through the registry's prefix.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub fn init_logs(args: &TelemetryArgs) -> Result<(), ConfigError> {
     let lines = tracing_subscriber::fmt().with_env_filter(filter);
     match args.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
-        LogFormat::Pretty => lines.compact().with_target(false).init(),
+        LogFormat::Pretty => lines.compact().with_target(false).with_ansi(std::io::stdout().is_terminal()).init(),
     }
     Ok(())
 }

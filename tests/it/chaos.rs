@@ -30,7 +30,7 @@ async fn a_storm_loses_doubles_and_leaves_nothing() {
     let plan = Plan {
         seed: seed(),
         jobs: 1_500,
-        length: Duration::from_secs(40),
+        length: Duration::from_secs(32),
         lease: Duration::from_secs(5),
         redis_away: Duration::from_secs(4),
     };

@@ -234,8 +234,8 @@ fn varied_ffprobe(installation: &Installation) -> String {
 /// What jobs name: mostly short, some longer than a grace or a short lease, some real.
 fn sources(installation: &Installation, seed: u64) -> Vec<Value> {
     let mut dice = Dice::new(seed ^ 1);
-    let mut lengths: Vec<usize> = (0..30).map(|_| dice.below(300)).collect();
-    lengths.extend((0..8).map(|_| 300 + dice.below(700)));
+    let mut lengths: Vec<usize> = (0..62).map(|_| dice.below(300)).collect();
+    lengths.extend((0..15).map(|_| 300 + dice.below(400)));
     lengths.extend([2_500, 6_000]);
     let mut sources: Vec<Value> = Vec::new();
     for (number, length) in lengths.into_iter().enumerate() {

@@ -172,9 +172,15 @@ async fn redis(storm: &Storm<'_>) {
     let begun = Instant::now();
     loop {
         let keys: Vec<String> = storm.keeper.redis(&["KEYS", "*"]).await.expect("Redis answers");
+        // what stands before the id of a worker or ticket, or the whole name
+        let kinds = keys.iter().fold(BTreeMap::<_, usize>::new(), |mut all, key| {
+            let kind = key.splitn(3, ':').last().unwrap_or_default();
+            *all.entry(kind.trim_end_matches(|c| c != ':')).or_default() += 1;
+            all
+        });
         if keys.len() < KEYS {
             return println!(
-                "chaos: Redis holds {} keys after {} processes: {keys:#?}",
+                "chaos: Redis holds {} keys after {} processes: {kinds:?}",
                 keys.len(),
                 storm.cast.started()
             );

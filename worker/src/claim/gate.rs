@@ -9,7 +9,7 @@ use apalis::prelude::Task;
 use shared::job::Lane;
 use tower::{Layer, Service};
 
-use crate::slots::{Freed, Slot, Slots};
+use crate::slots::{Slot, Slots};
 
 /// Makes gates over one lane's slots.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl<S> Layer<S> for Gate {
     type Service = Gated<S>;
 
     fn layer(&self, inner: S) -> Gated<S> {
-        Gated { inner, slots: self.slots.clone(), lane: self.lane, freed: self.slots.freed(self.lane) }
+        Gated { inner, slots: self.slots.clone(), lane: self.lane }
     }
 }
 
@@ -49,7 +49,6 @@ pub(super) struct Gated<S> {
     inner: S,
     slots: Slots,
     lane: Lane,
-    freed: Freed,
 }
 
 impl<S, A> Service<Task<A>> for Gated<S>
@@ -61,7 +60,7 @@ where
     type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        ready!(self.freed.poll(cx));
+        ready!(self.slots.poll_free(self.lane, cx));
         self.inner.poll_ready(cx)
     }
 

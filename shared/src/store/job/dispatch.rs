@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::lease::Claimant;
 use crate::error::Result;
@@ -30,22 +31,18 @@ pub async fn try_relay_turn(db: &mut PgConnection) -> Result<bool> {
     Ok(sqlx::query_scalar("select pg_try_advisory_xact_lock($1)").bind(RELAY_LOCK).fetch_one(db).await?)
 }
 
-#[derive(FromRow)]
-struct Due {
-    id: JobId,
-    place: i64,
-}
-
 /// Tenants that have due jobs in lane $1, found by leaping through the index: one probe for each tenant, however many
 /// jobs wait.
 macro_rules! waiting_tenants {
     () => {
         "waiting (tenant_id) as (
+            -- ordered as the whole index, so that no other index can seem as good
             (select tenant_id from job where lane = $1 and state = 'queued' and rank_at is not null
-                order by tenant_id limit 1)
+                order by lane, tenant_id, rank_at, id limit 1)
             union all
             select (select j.tenant_id from job j where j.lane = $1 and j.state = 'queued' and j.rank_at is not null
-                and j.tenant_id > w.tenant_id order by j.tenant_id limit 1) from waiting w where w.tenant_id is not null
+                and j.tenant_id > w.tenant_id order by j.lane, j.tenant_id, j.rank_at, j.id limit 1)
+                from waiting w where w.tenant_id is not null
         ), active as (
             select tenant_id, count(*) as jobs from (
                 select tenant_id from job where state = 'running' and lane = $1
@@ -85,20 +82,25 @@ pub async fn mark_due(db: &mut PgConnection, lane: Lane, limit: i64) -> Result<V
             ) j
             where not exists (select from lane where name = $1 and paused
                 and (paused_until is null or paused_until > clock_timestamp()))
-        ), due as (
-            select id, tenant_id, ",
+        )
+        select id from candidate order by ",
         in_turn!(),
-        " as place from candidate order by place limit $2
+        " limit $2"
+    );
+    let due: Vec<JobId> = sqlx::query_scalar(sql).bind(lane).bind(limit).fetch_all(&mut *db).await?;
+    // a statement of its own: joined with the choice, whose size PostgreSQL cannot guess, it would read the whole table
+    let ids: Vec<Uuid> = due.iter().map(|j| j.0).collect();
+    let sql = "with marked as (
+            update job set dispatched_at = clock_timestamp()
+            where id = any($2) and state = 'queued' and dispatched_at is null returning id, tenant_id
         ), served as (
-            insert into turn (lane, tenant_id, served_at) select $1, tenant_id, clock_timestamp() from due group by tenant_id
+            insert into turn (lane, tenant_id, served_at) select $1, tenant_id, clock_timestamp() from marked group by tenant_id
             on conflict on constraint turn_pkey do update set served_at = excluded.served_at
         )
-        update job j set dispatched_at = clock_timestamp() from due
-        where j.id = due.id and j.state = 'queued' and j.dispatched_at is null returning j.id, due.place"
-    );
-    let mut due: Vec<Due> = sqlx::query_as(sql).bind(lane).bind(limit).fetch_all(db).await?;
-    due.sort_unstable_by_key(|d| d.place);
-    Ok(due.into_iter().map(|d| d.id).collect())
+        select id from marked";
+    let marked: Vec<JobId> = sqlx::query_scalar(sql).bind(lane).bind(ids).fetch_all(db).await?;
+    // in the order of the choice; one that was canceled or claimed in between has dropped out
+    Ok(due.into_iter().filter(|id| marked.contains(id)).collect())
 }
 
 /// Up to `limit` jobs of `lane` that this worker can reach and that have been due for `overdue`, ticket or not, in the
@@ -186,7 +188,7 @@ pub async fn list_unclaimed(db: impl PgExecutor<'_>, lane: Lane, age: Duration, 
 
 /// Forgets that these jobs were sent, so that they are sent again.
 pub async fn unmark(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<()> {
-    let ids: Vec<uuid::Uuid> = jobs.iter().map(|j| j.0).collect();
+    let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
     sqlx::query("update job set dispatched_at = null where id = any($1) and state = 'queued'")
         .bind(ids)
         .execute(db)
