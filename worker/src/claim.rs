@@ -7,6 +7,7 @@
 
 mod gate;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,49 +114,72 @@ async fn take_back(worker: &Worker, job: JobId) {
 pub async fn overdue(worker: Arc<Worker>, lane: Lane) {
     let mut tick = interval(ASK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut more = false;
     loop {
         tokio::select! {
             () = worker.draining.cancelled() => return,
+            () = next_slot(&worker, lane), if more => {}
             _ = tick.tick() => {}
         }
         // bounded, so that a hanging database does not hang the drain
-        match timeout(ASK * 5, take_overdue(&worker, lane)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look for overdue jobs"),
-            Err(_) => tracing::debug!("looking for overdue jobs took too long"),
-        }
+        more = match timeout(ASK * 5, take_overdue(&worker, lane)).await {
+            Ok(Ok(taken)) => taken == Taken::AsManyAsFit,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot look for overdue jobs");
+                false
+            }
+            Err(_) => {
+                tracing::debug!("looking for overdue jobs took too long");
+                false
+            }
+        };
     }
 }
 
+/// Waits for a free slot, and then until a ticket could have taken it: where tickets come, they are cheaper.
+async fn next_slot(worker: &Worker, lane: Lane) {
+    poll_fn(|cx| worker.slots.poll_free(lane, cx)).await;
+    sleep(LOOK * 2).await;
+}
+
+/// How a look for overdue jobs ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    /// Every free slot has one now; there may be more of them.
+    AsManyAsFit,
+    /// There is none left for this worker, or no slot was free to begin with.
+    All,
+}
+
 /// Fills the free slots with overdue jobs.
-async fn take_overdue(worker: &Arc<Worker>, lane: Lane) -> shared::Result<()> {
-    let mut slot = worker.slots.take(lane);
-    while slot.is_some() {
+async fn take_overdue(worker: &Arc<Worker>, lane: Lane) -> shared::Result<Taken> {
+    let Some(mut slot) = worker.slots.take(lane) else { return Ok(Taken::All) };
+    // the relay's duty, and it may be dead: without a rank a job is never listed
+    store::job::dispatch::promote(&worker.db, OVERDUE_BATCH).await?;
+    loop {
         let claimant = worker.claimant();
         let jobs = store::job::dispatch::list_overdue(&worker.db, lane, &claimant, OVERDUE, OVERDUE_BATCH).await?;
-        let mut taken = false;
+        let mut found = false;
         for job in jobs {
             let begun = Instant::now();
             if worker.draining.is_cancelled() {
-                return Ok(());
+                return Ok(Taken::All);
             }
             // workers that look at the same moment see the same jobs; each is claimed by one of them
             if let Some(claim) = lifecycle::claim(&worker.db, job, &claimant).await? {
                 tracing::info!(job.id = %job, "taken without a ticket");
-                let Some(slot_for_it) = slot.take() else { return Ok(()) };
-                start(worker, claim, slot_for_it, begun);
-                taken = true;
-                slot = worker.slots.take(lane);
-                if slot.is_none() {
-                    return Ok(());
+                found = true;
+                start(worker, claim, slot, begun);
+                match worker.slots.take(lane) {
+                    Some(next) => slot = next,
+                    None => return Ok(Taken::AsManyAsFit),
                 }
             }
         }
-        if !taken {
-            return Ok(());
+        if !found {
+            return Ok(Taken::All);
         }
     }
-    Ok(())
 }
 
 /// Starts a claimed job on the tracker. The slot is free again when the job is over, however it ends.

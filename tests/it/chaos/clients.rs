@@ -1,5 +1,5 @@
 //! Clients of a storm: they submit jobs over HTTP at a steady pace to whichever API is there, and count as accepted what
-//! was answered with 202, nothing else. Used by the storm.
+//! was answered with 202, nothing else. Now and then they do not want a job any more. Used by the storm.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,8 @@ const CLIENTS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Wait after a request that was not accepted.
 const PAUSE: Duration = Duration::from_millis(100);
+/// One in so many jobs is canceled a moment after it was accepted.
+const CANCELED: usize = 50;
 
 /// What they did so far.
 #[derive(Debug, Default)]
@@ -54,7 +56,13 @@ impl Clients {
                         return;
                     }
                     sleep_until(begun + pace * u32::try_from(number).expect("fits")).await;
-                    submit(&doors, &sources[number % sources.len()], number, &tally).await;
+                    let (door, job) = submit(&doors, &sources[number % sources.len()], number, &tally).await;
+                    if number % CANCELED == 0 {
+                        sleep(PAUSE).await;
+                        let cancel = door.request(Method::POST, &format!("/api/v1/jobs/{job}/cancel")).send();
+                        // it may have ended, and the API may be away; what matters is that the job ends one way or another
+                        let _ = timeout(PATIENCE, cancel).await;
+                    }
                 }
             });
         }
@@ -75,9 +83,11 @@ impl Clients {
     }
 }
 
-/// Asks one API after the other until one accepts.
-async fn submit(doors: &Doors, source: &Value, number: usize, tally: &Mutex<Tally>) {
-    for turn in number.. {
+/// Asks one API after the other until one accepts. Returns which one, and the job.
+async fn submit(doors: &Doors, source: &Value, number: usize, tally: &Mutex<Tally>) -> (Http, Uuid) {
+    let mut turn = number;
+    loop {
+        turn += 1;
         let http: Http = {
             let doors = doors.read().unwrap_or_else(PoisonError::into_inner);
             doors[turn % doors.len()].clone()
@@ -89,8 +99,9 @@ async fn submit(doors: &Doors, source: &Value, number: usize, tally: &Mutex<Tall
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {
                 Ok(Ok((StatusCode::ACCEPTED, job))) => {
-                    let id = job["id"].as_str().expect("an accepted job has an id");
-                    return tally.accepted.push(id.parse().expect("an id"));
+                    let id = job["id"].as_str().and_then(|id| id.parse().ok()).expect("an accepted job has an id");
+                    tally.accepted.push(id);
+                    return (http, id);
                 }
                 Ok(Ok((status, _))) => tally.refused.push(status.as_u16()),
                 Ok(Err(_)) | Err(_) => tally.unanswered += 1,

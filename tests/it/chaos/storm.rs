@@ -104,7 +104,7 @@ impl Storm<'_> {
                 self.strike(fault).await;
                 let calm = 200 + self.dice.below(800);
                 self.pass(Duration::from_millis(u64::try_from(calm).expect("fits"))).await;
-                println!("chaos: {} accepted {}", self.history.latest(), clients.accepted());
+                println!("chaos: {} accepted", clients.accepted());
             }
             if begun.elapsed() > length {
                 break;
@@ -154,7 +154,7 @@ impl Storm<'_> {
             Fault::FreezeWorker => {
                 let (pid, what) = cast.freeze(dice, lease * 3 / 2, is_worker).unwrap_or_else(spared);
                 let to = Utc::now() + lease * 3 / 2;
-                return self.history.events.push(Event { from, to, hit: Hit::Worker(pid), what });
+                return self.history.add(Event { from, to, hit: Hit::Worker(pid), what });
             }
             Fault::FreezeRelay => (Hit::Nobody, cast.freeze(dice, lease * 3 / 2, is_relay).unwrap_or_else(spared).1),
             Fault::FlushRedis => {
@@ -186,16 +186,17 @@ impl Storm<'_> {
 
 impl History {
     fn note(&mut self, from: DateTime<Utc>, hit: Hit, what: String) {
-        self.events.push(Event { from, to: Utc::now(), hit, what });
+        self.add(Event { from, to: Utc::now(), hit, what });
+    }
+
+    fn add(&mut self, event: Event) {
+        println!("chaos: {}", self.line(&event));
+        self.events.push(event);
     }
 
     fn line(&self, event: &Event) -> String {
         let since = |at: DateTime<Utc>| (at - self.begun).num_milliseconds() as f64 / 1000.0;
         format!("{:7.1} s to {:7.1} s  {}", since(event.from), since(event.to), event.what)
-    }
-
-    fn latest(&self) -> String {
-        self.events.last().map_or_else(String::new, |event| self.line(event))
     }
 }
 
