@@ -16,14 +16,14 @@ up: setup ## Build and run everything on this machine, until Ctrl-C
 	@exec scripts/up.sh
 
 test: setup ## Run the whole test suite; CI runs exactly this
-	cargo build --workspace --bins
+	cargo build -p api -p worker -p cli
 	cargo test --workspace --no-fail-fast
 
 check: setup ## Before you push: format, lints, docs, dependencies, shell scripts, then the tests
 	@exec scripts/check.sh
 
 build: setup ## Build the release binaries: ffprobe-api, ffprobe-worker, probectl
-	cargo build --release --bins
+	cargo build --release -p api -p worker -p cli
 
 fmt: ## Format the Rust code
 	cargo fmt --all
@@ -39,3 +39,8 @@ chaos: setup ## Minutes of kills, freezes and lost servers under load; CHAOS_SEC
 	@exec bench/chaos.sh
 
 .PHONY: chaos
+
+backlog: ## Measure what a million queued jobs cost, as ratios to an empty queue
+	cargo run --release -p bench --bin backlog
+
+.PHONY: backlog

@@ -25,6 +25,6 @@ unset MEDIA MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES
 
 release=${CARGO_TARGET_DIR:-target}/release
 [[ -x $release/probectl ]] || echo "make up: building the release binaries; the first build takes some minutes."
-cargo build --release --bins
+cargo build --release -p api -p worker -p cli
 # exec: Ctrl-C and SIGTERM must reach probectl itself, which stops its children in order.
 exec "$release/probectl" up

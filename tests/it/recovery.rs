@@ -211,3 +211,44 @@ async fn postgres_restarting_loses_nothing() {
     assert_eq!(results(&installation).await, 1);
     supervised.abort();
 }
+
+/// An ffprobe that says 20 MiB: more than the jail takes, less than it takes the second time.
+fn wordy_ffprobe(installation: &Installation) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let script = installation.folder().join("wordy-ffprobe");
+    let text = "#!/bin/sh\ncase \"$1\" in -version) exec ffprobe -version;; esac\n\
+        if [ \"$(wc -c < /dev/fd/0)\" -lt 5000 ]; then exec ffprobe \"$@\"; fi\nexec head -c 20971520 /dev/zero\n";
+    std::fs::write(&script, text).expect("writes");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("is executable");
+    script.display().to_string()
+}
+
+#[tokio::test]
+async fn a_job_that_met_a_limit_gets_one_wider_try_if_the_operator_says_so() {
+    for (setting, wanted) in [("never", &["output_limit"][..]), ("once", &["output_limit", "unreadable_output"])] {
+        let installation = Installation::new().await;
+        let (_api, http) = installation.api(&[]);
+        let ffprobe = wordy_ffprobe(&installation);
+        let _worker =
+            installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("RESOURCE_RETRY", setting)]);
+        let job = submit(&installation, &http).await;
+        let sql = "select count(*) from attempt where outcome is not null";
+        for n in 1..=wanted.len() {
+            until("the attempt ends", async || {
+                sqlx::query_scalar::<_, i64>(sql).fetch_one(&installation.db).await.expect("counts") >= n as i64
+            })
+            .await;
+            // the back-off is over
+            sqlx::query("update job set run_at = clock_timestamp() where state = 'queued'")
+                .execute(&installation.db)
+                .await
+                .expect("shifts");
+        }
+        let attempts = http.get(&format!("/api/v1/jobs/{job}/attempts")).await;
+        let codes = attempts.json["data"].as_array().expect("data").iter().map(|a| a["failure"]["code"].clone());
+        assert_eq!(codes.take(wanted.len()).collect::<Vec<_>>(), wanted, "RESOURCE_RETRY={setting}: {}", attempts.text);
+        if setting == "never" {
+            assert_eq!(http.wait(&job).await["state"], "failed");
+        }
+    }
+}

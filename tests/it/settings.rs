@@ -61,6 +61,7 @@ async fn the_worker_refuses_wrong_settings() {
         ("FFPROBE_PATH", "/bin/true", "/bin/true"),
         ("WORKER_ROLES", "dance", "dance"),
         ("WORKER_SLOTS", "0", "0 is not in"),
+        ("LEASE_SECONDS", "1", "1 is not in"),
         ("SANDBOX", "maybe", "maybe"),
         ("SHUTDOWN_GRACE", "soon", "soon"),
     ] {

@@ -14,7 +14,7 @@ pub fn path(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace", "--bins"])
+            .args(["build", "--quiet", "-p", "api", "-p", "worker", "-p", "cli"])
             .current_dir(workspace())
             .status()
             .expect("cargo runs");

@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ffprobe::Ffprobe;
 use crate::metrics::Metrics;
-use crate::settings::Role;
+use crate::settings::{ResourceRetry, Role};
 use crate::slots::Slots;
 use crate::source::MediaRoots;
 
@@ -62,6 +62,8 @@ pub struct Worker {
     pub roots: MediaRoots,
     /// How to run ffprobe; none without the probe role.
     pub ffprobe: Option<Ffprobe>,
+    /// What happens to a job that met a limit of the jail.
+    pub resource_retry: ResourceRetry,
     /// Lanes it serves; none without the probe role.
     pub lanes: Vec<Lane>,
     /// How many jobs it runs at once.

@@ -116,6 +116,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         storage,
         roots,
         ffprobe,
+        resource_retry: args.resource_retry,
         slots: Slots::new(slots, &lanes),
         lease: args.lease(),
         lanes,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use shared::job::{Claim, Failure, FailureCode, Progress, Source};
+use shared::job::{Claim, Failure, FailureClass, FailureCode, Progress, Source};
 use shared::media;
 use shared::store::result::NewResult;
 use tokio::time::{Instant, timeout};
@@ -20,6 +20,7 @@ use crate::Worker;
 use crate::ffprobe::{Ffprobe, Probe, Run};
 use crate::jail::Limits;
 use crate::keep::{Stop, keep};
+use crate::settings::ResourceRetry;
 use crate::source::{self, OpenInput};
 
 /// Opening a file takes this long only on a mount that is dead.
@@ -47,7 +48,10 @@ pub async fn run(worker: Arc<Worker>, claim: Claim, claimed_from: Instant) {
         if let Some(waited) = claim.job.started_at.and_then(|at| (at - claim.job.run_at).to_std().ok()) {
             worker.metrics.waited.observe(waited.as_secs_f64());
         }
-        let end = attempt(&worker, &claim, claimed_from).await;
+        let mut end = attempt(&worker, &claim, claimed_from).await;
+        if let End::Failure { failure, .. } = &mut end {
+            decide_retry(&worker, &claim, failure);
+        }
         settle::settle(&worker, &claim, end, claimed_from).await;
     }
     .instrument(span)
@@ -92,12 +96,27 @@ async fn examine(
     };
     total.store(input.size, Ordering::Relaxed);
     let (name, size) = (input.name, input.size);
-    let limits = Limits::of(claim.job.profile);
+    let limits = match met_limits_before(claim) {
+        true if worker.resource_retry == ResourceRetry::Once => Limits::of(claim.job.profile).widened(),
+        _ => Limits::of(claim.job.profile),
+    };
     let run = ffprobe.run(Probe { input: input.file, profile: claim.job.profile, limits, cancel, bytes_read }).await;
     worker.metrics.ffprobe_cpu.inc_by(run.usage.cpu_ms.unwrap_or(0) as f64 / 1000.0);
     worker.metrics.ffprobe_read.inc_by(run.usage.bytes_read.unwrap_or(0));
     let provenance = provenance(worker, ffprobe, &run);
     describe(name, size, run, provenance).await
+}
+
+/// Whether the attempt before this one met a limit of the jail.
+fn met_limits_before(claim: &Claim) -> bool {
+    claim.job.failure.as_ref().is_some_and(|f| f.class == FailureClass::Resource)
+}
+
+/// A limit that was met is final, unless the operator wants one more try and this was not it.
+fn decide_retry(worker: &Worker, claim: &Claim, failure: &mut Failure) {
+    if failure.class == FailureClass::Resource {
+        failure.retryable = worker.resource_retry == ResourceRetry::Once && !met_limits_before(claim);
+    }
 }
 
 /// Opens the job's bytes. Off the runtime's threads: a dead network mount blocks.

@@ -51,6 +51,15 @@ impl Role {
     }
 }
 
+/// What happens to a job that met a limit of the jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResourceRetry {
+    /// It has failed.
+    Never,
+    /// It is tried once more with wider limits.
+    Once,
+}
+
 /// A lane as written in settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ServedLane {
@@ -94,6 +103,10 @@ pub struct WorkArgs {
     /// How strictly ffprobe is jailed: required (refuse to start if a protection is missing), best_effort or off
     #[arg(long, env, value_enum, default_value = "best_effort")]
     pub sandbox: Sandbox,
+    /// What happens to a job that met a limit of the jail (time, memory, output): never (it has failed) or once (it is
+    /// tried once more, with twice the memory and output and four times the time)
+    #[arg(long, env, value_enum, default_value = "never")]
+    pub resource_retry: ResourceRetry,
     /// Seconds that running jobs get to finish after SIGTERM; beyond it they go back to the queue uncharged
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,

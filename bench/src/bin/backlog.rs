@@ -1,5 +1,5 @@
 //! What a backlog costs: submit, list, dispatch and claim with a million queued jobs, beside the same on an empty queue
-//! of the same server in the same run, turn by turn. Run with `make bench-backlog`.
+//! of the same server in the same run, turn by turn. Run with `make backlog`.
 //!
 //! Prints medians and their ratio; the promise is at most 1.5. Redis must stay flat: the backlog lives in PostgreSQL.
 

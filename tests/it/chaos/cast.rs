@@ -203,8 +203,13 @@ impl<'a> Cast<'a> {
 
 impl Drop for Cast<'_> {
     fn drop(&mut self) {
-        for actor in &self.actors {
-            self.keep_log(actor);
+        for actor in std::mem::take(&mut self.actors) {
+            self.keep_log(&actor);
+            if std::thread::panicking() {
+                // dropped, it would print thousands of lines that are in a file already
+                actor.program.signal(Signal::KILL);
+                std::mem::forget(actor.program);
+            }
         }
     }
 }

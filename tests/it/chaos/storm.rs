@@ -252,12 +252,20 @@ fn sources(installation: &Installation, seed: u64) -> Vec<Value> {
     sources
 }
 
-/// `target/tmp/chaos`, empty.
+/// `target/tmp/chaos-PID`, empty; those of earlier runs go.
 fn fresh_folder() -> PathBuf {
-    let folder =
-        tests::binaries::path("ffprobe-worker").ancestors().nth(2).map(Path::to_owned).expect("target/debug/NAME");
-    let folder = folder.join(format!("tmp/chaos-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
+    let binary = tests::binaries::path("ffprobe-worker");
+    let parent = binary.ancestors().nth(2).expect("target/debug/NAME").join("tmp");
+    for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix("chaos-")
+            && !Path::new("/proc").join(pid).exists()
+        {
+            // somebody else's run may be doing the same
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let folder = parent.join(format!("chaos-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("target is writable");
     folder
 }

@@ -229,3 +229,48 @@ fn processes_of(folder: &std::path::Path) -> Vec<String> {
     });
     ours.collect()
 }
+
+#[test]
+fn odd_jobs_are_seen() {
+    let job = |state: &str, attempt, results| Job {
+        id: Uuid::nil(),
+        state: state.to_owned(),
+        attempt,
+        max_attempts: 2,
+        failure: (state == "failed").then(|| "worker_lost".to_owned()),
+        results,
+    };
+    let says = |job: Job, outcomes: &[Option<&str>]| {
+        let attempt = |(outcome, number): (&Option<&str>, i16)| Attempt {
+            job_id: job.id,
+            number,
+            worker_name: String::new(),
+            started_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+            outcome: outcome.map(str::to_owned),
+        };
+        let attempts: Vec<Attempt> = outcomes.iter().zip(1..).map(attempt).collect();
+        odd(&job, &attempts.iter().collect::<Vec<_>>()).is_some()
+    };
+    let (lost, good, canceled) = (Some("lost"), Some("succeeded"), Some("canceled"));
+    assert!(!says(job("succeeded", 1, 1), &[good]));
+    assert!(!says(job("succeeded", 2, 1), &[lost, good]));
+    assert!(!says(job("failed", 2, 0), &[lost, lost]));
+    assert!(!says(job("canceled", 0, 0), &[]));
+    assert!(!says(job("canceled", 2, 0), &[lost, canceled]));
+    let odd: [(Job, &[Option<&str>]); 9] = [
+        (job("queued", 0, 0), &[]),
+        (job("succeeded", 1, 0), &[good]),
+        (job("succeeded", 0, 1), &[]),
+        (job("succeeded", 1, 1), &[lost, good]),
+        (job("succeeded", 2, 1), &[good, good]),
+        (job("succeeded", 2, 1), &[None, good]),
+        (job("succeeded", 2, 1), &[Some("failed"), good]),
+        (job("failed", 1, 0), &[lost]),
+        (job("canceled", 1, 1), &[canceled]),
+    ];
+    for (job, outcomes) in odd {
+        let shown = format!("{job:?} {outcomes:?}");
+        assert!(says(job, outcomes), "{shown}");
+    }
+}

@@ -38,4 +38,17 @@ impl Limits {
             },
         }
     }
+
+    /// More of everything, for the one retry of a run that met its limits: a file that is large rather than hostile may
+    /// pass then.
+    #[must_use]
+    pub fn widened(self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes * 2,
+            cpu_seconds: self.cpu_seconds * 4,
+            wall_ms: self.wall_ms * 4,
+            stdout_bytes: self.stdout_bytes * 2,
+            ..self
+        }
+    }
 }
