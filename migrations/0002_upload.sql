@@ -18,5 +18,7 @@ create table upload (
 );
 
 create index upload_by_tenant on upload (tenant_id, created_at desc, id desc);
+-- complete uploads by age, for those that no job uses
+create index upload_complete on upload (completed_at) where state = 'complete';
 -- uploads whose request ended without a word, for the sweep
 create index upload_receiving on upload (created_at) where state = 'receiving';

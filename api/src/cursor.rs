@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, TimeZone, Utc};
 use shared::store::job::{After, Filter};
 use shared::{Code, Error};
 use uuid::Uuid;
@@ -33,8 +33,11 @@ pub fn decode(text: &str, filter: &Filter) -> Result<After, Error> {
         ));
     }
     let micros = i64::from_be_bytes(time.try_into().unwrap_or_default());
-    let created_at: DateTime<Utc> =
-        Utc.timestamp_micros(micros).single().ok_or_else(|| wrong("The cursor names a time that does not exist."))?;
+    let created_at: DateTime<Utc> = Utc
+        .timestamp_micros(micros)
+        .single()
+        .filter(|at| (1..=9999).contains(&at.year()))
+        .ok_or_else(|| wrong("The cursor names a time that does not exist."))?;
     Ok(After { created_at, id: shared::id::JobId(Uuid::from_slice(id).unwrap_or_default()) })
 }
 

@@ -1,6 +1,6 @@
 //! Extractors whose rejections are problem documents. The stock ones answer in plain text.
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
@@ -39,7 +39,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+        // a request without a body has no type to state
+        let is_empty = kind.is_empty() && request.body().is_end_stream();
+        if !is_empty
+            && essence != "application/json"
+            && !(essence.starts_with("application/") && essence.ends_with("+json"))
+        {
             let detail = format!(
                 "The body must be JSON, but its content type is '{essence}'. Send the header Content-Type: application/json."
             );
@@ -56,9 +61,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, state).await.map_err(unread)?;
-        let value = serde_json::from_slice(&body).map_err(|e| {
+        // a call whose members may all be left out may leave out the body, too
+        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        let value = serde_json::from_slice(text).map_err(|e| {
             let detail = if body.is_empty() {
-                "The body is empty. Send a JSON object.".to_owned()
+                format!("The body is empty. Send a JSON object: {e}.")
             } else {
                 format!("The body is not the JSON this route takes: {e}.")
             };
@@ -109,7 +116,7 @@ impl Noun for shared::id::JobId {
 }
 
 impl Noun for shared::job::Lane {
-    const NOUN: &'static str = "queue";
+    const NOUN: &'static str = "queue (they are fast and scan)";
 }
 
 impl Noun for shared::id::UploadId {

@@ -68,7 +68,7 @@ async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -
 
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = request_id::choose(request.headers());
-    let method = request.method().to_string();
+    let method = method_label(request.method());
     // a pattern, not the URL: bounded as a label, and no secret stands in it
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = %id, tenant = tracing::field::Empty);
@@ -93,6 +93,20 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The method as a label: a client may invent methods, but no labels.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 /// Counts a request while it is handled, however it ends: a client that goes away drops the future.
@@ -140,6 +154,7 @@ mod tests {
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             base_url: String::new(),
             limits,
+            volume: Default::default(),
             metrics: Default::default(),
             waiters: Default::default(),
             background: Default::default(),

@@ -22,9 +22,9 @@ use shared::access::Pepper;
 use shared::id::JobId;
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
-use shared::queue::{Bell, Queue};
+use shared::queue::{Bell, Queue, Sent};
 use shared::storage::Storage;
-use shared::store::Pool;
+use shared::store::{self, Pool};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,8 @@ pub struct App {
     pub base_url: String,
     /// Bounds.
     pub limits: Limits,
+    /// Looks at the upload volume for health checks.
+    pub volume: routes::health::VolumeLook,
     /// Counters.
     pub metrics: Metrics,
     /// Requests that wait for a job.
@@ -90,9 +92,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         () = hard_stop => tracing::warn!(grace_seconds = grace.as_secs(), "some requests did not end in time; they are cut off"),
     }
     app.background.close();
-    // what is left are tickets on their way to Redis, each bounded by its own second
+    // what is left are tickets on their way to Redis, each bounded by its own second, and broken uploads to be erased
     if tokio::time::timeout(Duration::from_secs(2), app.background.wait()).await.is_err() {
-        tracing::warn!("some tickets were not sent; the relay sends them");
+        tracing::warn!("some tickets or erasures were left; the relay and upkeep take over");
     }
     Ok(())
 }
@@ -103,19 +105,26 @@ impl App {
     pub fn dispatch(self: &Arc<Self>, lane: Lane, job: JobId) {
         let app = Arc::clone(self);
         self.background.spawn(async move {
-            match app.queue.send(lane, job, app.limits.fast_path_window).await {
-                Ok(shared::queue::Sent::Sent) => {
-                    if let Err(error) = shared::store::job::dispatch::mark_sent(&app.db, job).await {
-                        tracing::debug!(%error, job.id = %job, "the ticket may be sent twice, which is harmless");
-                    }
-                }
-                Ok(shared::queue::Sent::WindowFull) => {}
+            // the mark comes first, as with the relay: a ticket without a mark would be sent twice, a mark without a
+            // ticket is found and sent again
+            match store::job::dispatch::mark_sent(&app.db, job).await {
+                Ok(true) => {}
+                Ok(false) => return,
                 Err(error) => {
-                    tracing::debug!(%error, job.id = %job, "ticket not sent; the relay or a free worker takes over");
+                    tracing::debug!(%error, job.id = %job, "ticket not sent; the relay sends it");
+                    return;
+                }
+            }
+            let sent = app.queue.send(lane, job, app.limits.fast_path_window).await;
+            if !matches!(sent, Ok(Sent::Sent)) {
+                tracing::debug!(?sent, job.id = %job, "ticket not sent; the relay or a free worker takes over");
+                if let Err(error) = store::job::dispatch::unmark(&app.db, &[job]).await {
+                    tracing::debug!(%error, job.id = %job, "the mark stays; the ticket is sent again in some seconds");
                 }
             }
         });
     }
+
     /// Rings; a bell that cannot be rung costs its listeners a second.
     pub async fn ring(&self, bell: Bell) {
         if let Err(error) = self.queue.ring(bell).await {

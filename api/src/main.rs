@@ -39,7 +39,12 @@ fn main() -> ExitCode {
 }
 
 fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?.block_on(work)
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let outcome = runtime.block_on(work);
+    // a look at a dead mount must not keep the process from ending
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 fn print_openapi() -> anyhow::Result<()> {
@@ -84,6 +89,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         pepper,
         base_url,
         limits: Limits::new(&args),
+        volume: Default::default(),
         metrics,
         waiters: Default::default(),
         background: Default::default(),

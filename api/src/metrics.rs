@@ -12,8 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 /// A handled request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Handled {
-    /// GET, POST, …
-    pub method: String,
+    /// GET, POST, …, or `other`.
+    pub method: &'static str,
     /// The route's pattern, or `none`.
     pub route: String,
     /// The status.

@@ -85,8 +85,6 @@ codes! {
     TooLarge = 413 "payload_too_large" "Payload too large",
     /// The body's content type is not one this route takes.
     UnsupportedMediaType = 415 "unsupported_media_type" "Unsupported media type",
-    /// The tenant has as many of these as it may have.
-    LimitReached = 429 "limit_reached" "Limit reached",
     /// The client closed the connection before the body was complete.
     IncompleteBody = 400 "incomplete_body" "Incomplete body",
     /// We failed. The log has the cause under the request id.

@@ -183,7 +183,7 @@ pub async fn delete(db: &PgPool, tenant: TenantId, id: JobId) -> Result<Option<U
         return Err(Error::new(Code::JobRunning, "The job is running. Cancel it, wait for its end, then delete it."));
     }
     let unused = match job.source {
-        Source::Upload { id } if store::upload::delete_unused(&mut *tx, id).await? => Some(id),
+        Source::Upload { id } if store::upload::delete_unused(&mut tx, id).await? => Some(id),
         _ => None,
     };
     tx.commit().await?;
@@ -203,12 +203,20 @@ pub async fn prune(db: &PgPool, age: Duration) -> Result<(usize, Vec<UploadId>)>
     let pruned = store::job::end::prune(&mut *tx, age, BATCH).await?;
     let mut unused = Vec::new();
     for upload in pruned.iter().flatten() {
-        if store::upload::delete_unused(&mut *tx, *upload).await? {
+        if store::upload::delete_unused(&mut tx, *upload).await? {
             unused.push(*upload);
         }
     }
     tx.commit().await?;
     Ok((pruned.len(), unused))
+}
+
+/// Forgets an upload that no job uses. `false` if one does. The caller erases its bytes.
+pub async fn forget_upload(db: &PgPool, id: UploadId) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let forgotten = store::upload::delete_unused(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok(forgotten)
 }
 
 async fn find_for_update(tx: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<Job> {
@@ -254,7 +262,9 @@ pub async fn fail(db: &PgPool, claim: &Claim, failure: &Failure, stderr_tail: Op
         (store::job::lease::fail(&mut *tx, id, token, JobState::Canceled, failure).await?, Outcome::Canceled)
     } else {
         let number = match retry::after_failure(failure, claim.job.attempt, claim.job.max_attempts, dice) {
-            Next::RetryAfter(wait) => store::job::lease::requeue(&mut *tx, id, token, wait, failure).await?,
+            Next::RetryAfter(wait) => {
+                store::job::lease::requeue(&mut *tx, id, token, wait, failure, &canceled()).await?
+            }
             Next::GiveUp => store::job::lease::fail(&mut *tx, id, token, JobState::Failed, failure).await?,
         };
         (number, Outcome::Failed)
@@ -265,11 +275,14 @@ pub async fn fail(db: &PgPool, claim: &Claim, failure: &Failure, stderr_tail: Op
     Ok(Held::Yes)
 }
 
-/// Hands the job back because the worker is stopping; the attempt is not charged.
+/// Hands the job back because the worker is stopping; the attempt is not charged. One that somebody wanted canceled is
+/// canceled.
 pub async fn release(db: &PgPool, claim: &Claim) -> Result<Held> {
     let id = claim.job.id;
     let mut tx = db.begin().await?;
-    let Some(number) = store::job::lease::release(&mut *tx, id, claim.token).await? else { return Ok(Held::No) };
+    let Some(number) = store::job::lease::release(&mut *tx, id, claim.token, &canceled()).await? else {
+        return Ok(Held::No);
+    };
     store::attempt::end(&mut *tx, id, number, End { outcome: Outcome::Released, failure: None, stderr_tail: None })
         .await?;
     tx.commit().await?;

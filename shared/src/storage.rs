@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
@@ -77,6 +78,21 @@ impl Storage {
         }
     }
 
+    /// Uploads that have had bytes here for longer than `age`.
+    pub async fn list(&self, age: Duration) -> Result<Vec<UploadId>> {
+        let mut found = Vec::new();
+        let mut entries = fs::read_dir(&self.dir).await.map_err(wrong)?;
+        while let Some(entry) = entries.next_entry().await.map_err(wrong)? {
+            let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
+            let old =
+                entry.metadata().await.and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|e| e > age));
+            if old {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     fn home(&self, id: UploadId) -> PathBuf {
         self.dir.join(id.to_string())
     }
@@ -122,6 +138,14 @@ fn wrong(error: io::Error) -> Error {
             Code::StorageFull,
             "The volume for uploads is full. Tell the operator; try again when there is room.",
         ),
+        // the volume is gone or fails: a mount that went away, a disk that died
+        ErrorKind::NotFound
+        | ErrorKind::StaleNetworkFileHandle
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::TimedOut => Error::unavailable("The upload volume", error),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Error::unavailable("The upload volume", error)
+        }
         _ => Error::internal(error),
     }
 }

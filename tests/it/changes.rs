@@ -328,3 +328,26 @@ async fn a_queued_job_says_what_it_waits_for() {
         assert_eq!(http.wait(&job).await["state"], "succeeded");
     }
 }
+
+#[tokio::test]
+async fn instants_beyond_the_calendar_are_refused() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    for bad in ["-9999-01-01T00:00:00Z", "+99999-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"] {
+        let body = json!({"source": {"type": "path", "path": "a"}, "expires_at": bad});
+        http.post("/api/v1/jobs", &body).await.problem(400, "invalid_value");
+        http.post("/api/v1/jobs/retry", &json!({"created_from": bad})).await.problem(400, "invalid_value");
+        http.post("/api/v1/queues/fast/pause", &json!({"until": bad})).await.problem(400, "invalid_value");
+        let query = http.request(reqwest::Method::GET, "/api/v1/jobs").query(&[("created_from", bad)]);
+        Answer::of(query).await.problem(400, "invalid_value");
+    }
+    http.get("/api/v1/jobs?external_id=%00").await.problem(400, "invalid_value");
+    let bare = Answer::of(http.request(reqwest::Method::POST, "/api/v1/queues/scan/pause")).await;
+    assert_eq!(
+        (bare.status.as_u16(), &bare.json["paused"]),
+        (200, &json!(true)),
+        "nothing must be said: {}",
+        bare.text
+    );
+    Answer::of(http.request(reqwest::Method::POST, "/api/v1/jobs")).await.problem(400, "invalid_json");
+}

@@ -401,3 +401,66 @@ async fn retries_that_wait_for_their_time_are_not_in_the_way() {
     assert_eq!(store::job::dispatch::promote(db, 10).await.expect("promotes"), 1);
     assert_eq!(mark_due(db, 10).await, [claim.job.id]);
 }
+
+#[tokio::test]
+async fn a_wish_to_cancel_outlives_a_retry_and_a_drain() {
+    let installation = Installation::new().await;
+    let db = &installation.db;
+    for verb in ["fail", "release"] {
+        let claim = claimed(db).await;
+        lifecycle::cancel(db, claim.job.tenant, claim.job.id).await.expect("asks");
+        let held = match verb {
+            "fail" => lifecycle::fail(db, &claim, &Failure::new(FailureCode::StorageError, "x"), None, 0.5).await,
+            _ => lifecycle::release(db, &claim).await,
+        };
+        assert_eq!(held.expect("asks"), Held::Yes);
+        let job = store::job::find(db, claim.job.tenant, claim.job.id).await.expect("asks").expect("there");
+        assert_eq!(
+            (job.state, job.failure.map(|f| f.code)),
+            (JobState::Canceled, Some(FailureCode::Canceled)),
+            "{verb}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_overdue_backlog_at_its_limit_hides_nobody() {
+    let installation = Installation::new().await;
+    let db = &installation.db;
+    let limited = tenant(db).await;
+    sqlx::query("update tenant set max_running = 1").execute(db).await.expect("limits");
+    let mut first = Vec::new();
+    for _ in 0..20 {
+        first.push(lifecycle::submit(db, &new_job(limited)).await.expect("submits").id);
+    }
+    lifecycle::claim(db, first[0], &worker(&["media"])).await.expect("asks").expect("is to be had");
+    let other = store::access::ensure_tenant(db, "other", &[]).await.expect("a tenant");
+    let theirs = lifecycle::submit(db, &new_job(other)).await.expect("submits").id;
+    sqlx::query("update job set run_at = run_at - interval '1 minute'").execute(db).await.expect("waits");
+    assert_eq!(overdue(db, &["media"]).await, [theirs]);
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_taken_back_puts_aside_only_what_nobody_reaches() {
+    let installation = Installation::new().await;
+    let db = &installation.db;
+    let id = lifecycle::submit(db, &new_job(tenant(db).await)).await.expect("submits").id;
+    let aside = Duration::from_secs(30);
+    let due = async || {
+        let sql = "select run_at <= clock_timestamp() and rank_at is not null and dispatched_at is null from job where id = $1";
+        sqlx::query_scalar::<_, bool>(sql).bind(id).fetch_one(db).await.expect("asks")
+    };
+    mark_due(db, 1).await;
+    store::job::dispatch::take_back(db, id, aside).await.expect("takes back");
+    assert!(due().await, "without any worker it stays where it is");
+    let add = "insert into worker (id, name, version, roles, lanes, slots, media_roots, has_uploads)
+        values (gen_random_uuid(), 'w', '0', '{probe}', '{fast}', 1, $1, false)";
+    sqlx::query(add).bind(vec!["other".to_owned()]).execute(db).await.expect("adds");
+    store::job::dispatch::take_back(db, id, aside).await.expect("takes back");
+    assert!(!due().await, "no worker has the mount");
+    sqlx::query(add).bind(vec!["media".to_owned()]).execute(db).await.expect("adds");
+    sqlx::query("update job set run_at = clock_timestamp()").execute(db).await.expect("time passes");
+    store::job::dispatch::promote(db, 1).await.expect("promotes");
+    store::job::dispatch::take_back(db, id, aside).await.expect("takes back");
+    assert!(due().await, "one of two has it");
+}

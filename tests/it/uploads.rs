@@ -144,3 +144,20 @@ async fn memory_stays_flat_while_a_gibibyte_arrives() {
     println!("1 GiB upload: peak resident memory of the API grew by {} KiB", grown / 1024);
     assert!(grown < 32 << 20, "grew by {grown} bytes");
 }
+
+#[tokio::test]
+async fn bytes_without_a_row_are_swept() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let kept = http.upload("kept", "abc").await;
+    let stray = installation.uploads().join(shared::id::UploadId::new().to_string());
+    std::fs::create_dir(&stray).expect("a folder");
+    std::fs::write(stray.join("data"), "left behind by a crash").expect("writes");
+    let two_hours_ago = std::time::SystemTime::now() - Duration::from_secs(7200);
+    for folder in [stray.clone(), installation.uploads().join(&kept)] {
+        std::fs::File::open(folder).expect("opens").set_modified(two_hours_ago).expect("is old");
+    }
+    let _upkeep = installation.worker(&[("WORKER_ROLES", "upkeep")]);
+    eventually(async || !stray.exists(), "the stray is erased").await;
+    assert!(installation.uploads().join(kept).exists());
+}

@@ -66,6 +66,8 @@ pub async fn keep(
     let mut next = Instant::now() + rhythm.until_beat(&mut hearing);
     loop {
         let asked = tokio::select! {
+            // to stop comes before to beat: a beat may take its time, and the lease would be over
+            biased;
             () = worker.kill.cancelled() => return Stop::Released,
             () = sleep_until(good_until) => {
                 tracing::warn!("PostgreSQL gave no answer for most of the lease; stopping before somebody else starts");

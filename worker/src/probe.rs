@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::json;
 use shared::job::{Claim, Failure, FailureClass, FailureCode, Progress, Source};
 use shared::media;
+use shared::store;
+use shared::store::attempt::Attempt;
 use shared::store::result::NewResult;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +52,7 @@ pub async fn run(worker: Arc<Worker>, claim: Claim, claimed_from: Instant) {
         }
         let mut end = attempt(&worker, &claim, claimed_from).await;
         if let End::Failure { failure, .. } = &mut end {
-            decide_retry(&worker, &claim, failure);
+            decide_retry(&worker, &claim, failure).await;
         }
         settle::settle(&worker, &claim, end, claimed_from).await;
     }
@@ -112,11 +114,15 @@ fn met_limits_before(claim: &Claim) -> bool {
     claim.job.failure.as_ref().is_some_and(|f| f.class == FailureClass::Resource)
 }
 
-/// A limit that was met is final, unless the operator wants one more try and this was not it.
-fn decide_retry(worker: &Worker, claim: &Claim, failure: &mut Failure) {
-    if failure.class == FailureClass::Resource {
-        failure.retryable = worker.resource_retry == ResourceRetry::Once && !met_limits_before(claim);
+/// A limit that was met is final, unless the operator wants one more try and none was made.
+async fn decide_retry(worker: &Worker, claim: &Claim, failure: &mut Failure) {
+    if failure.class != FailureClass::Resource || worker.resource_retry == ResourceRetry::Never {
+        return;
     }
+    // the attempt before may have ended otherwise; what cannot be read counts as a try
+    let attempts = store::attempt::list(&worker.db, claim.job.id).await;
+    let met_before = |a: &Attempt| a.failure.as_ref().is_some_and(|f| f.class == FailureClass::Resource);
+    failure.retryable = attempts.is_ok_and(|attempts| !attempts.iter().any(met_before));
 }
 
 /// Opens the job's bytes. Off the runtime's threads: a dead network mount blocks.

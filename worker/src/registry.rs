@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::store;
 use shared::store::worker::Condition;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use crate::{MOUNT_PATIENCE, Worker};
 
@@ -15,6 +15,9 @@ use crate::{MOUNT_PATIENCE, Worker};
 const BEAT: Duration = Duration::from_secs(5);
 /// Longest time for the last word.
 const SIGN_OFF: Duration = Duration::from_secs(2);
+
+/// The upload volume among the looks; no root can have this name.
+const UPLOADS: &str = "/uploads";
 
 /// The worker's entry in the registry, and the looks at its mounts that have not come back yet.
 #[derive(Default)]
@@ -54,43 +57,51 @@ impl Entry {
         if before.media_roots != now.media_roots || before.has_uploads != now.has_uploads {
             tracing::info!(media_roots = ?now.media_roots, has_uploads = now.has_uploads, "what this worker can reach has changed");
         }
-        if let Err(error) = store::worker::beat(&worker.db, &worker.identity, &now).await {
-            tracing::warn!(%error, "cannot write to the registry");
+        match timeout(BEAT, store::worker::beat(&worker.db, &worker.identity, &now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot write to the registry"),
+            Err(_) => tracing::warn!("writing to the registry took too long"),
         }
     }
 
+    /// Looks at all mounts at once and waits for all of them no longer than [`MOUNT_PATIENCE`].
     async fn look(&mut self, worker: &Worker) -> Condition {
-        let mut media_roots = Vec::new();
         for name in worker.roots.names() {
             let roots = worker.roots.clone();
-            if self
-                .is_there(&name, {
-                    let name = name.clone();
-                    move || roots.is_there(&name)
-                })
-                .await
-            {
+            self.begin(&name.clone(), move || roots.is_there(&name));
+        }
+        let (storage, installation) = (worker.storage.clone(), worker.installation);
+        self.begin(UPLOADS, move || storage.belongs_to(installation));
+        let deadline = Instant::now() + MOUNT_PATIENCE;
+        let mut media_roots = Vec::new();
+        for name in worker.roots.names() {
+            if self.seen(&name, deadline).await {
                 media_roots.push(name);
             }
         }
-        let (storage, installation) = (worker.storage.clone(), worker.installation);
-        // a name no root can have
-        let has_uploads = self.is_there("/uploads", move || storage.belongs_to(installation)).await;
+        let has_uploads = self.seen(UPLOADS, deadline).await;
         let busy = worker.slots.busy();
         worker.metrics.busy.set(i64::try_from(busy).unwrap_or(i64::MAX));
         let busy = i32::try_from(busy).unwrap_or(i32::MAX);
         Condition { busy, media_roots, has_uploads, draining: worker.draining.is_cancelled() }
     }
 
-    /// One look at a mount, off the runtime's threads. A look that hangs is waited for again at the next beat instead
-    /// of starting another: a dead mount costs one thread, not one a beat.
-    async fn is_there(&mut self, mount: &str, look: impl FnOnce() -> bool + Send + 'static) -> bool {
-        let mut pending = self.looks.remove(mount).unwrap_or_else(|| tokio::task::spawn_blocking(look));
-        match timeout(MOUNT_PATIENCE, &mut pending).await {
+    /// Begins a look at a mount, off the runtime's threads, unless one is still under way: a dead mount costs one
+    /// thread, not one a beat.
+    fn begin(&mut self, mount: &str, look: impl FnOnce() -> bool + Send + 'static) {
+        if !self.looks.contains_key(mount) {
+            self.looks.insert(mount.to_owned(), tokio::task::spawn_blocking(look));
+        }
+    }
+
+    /// What a look saw; one that does not come back in time sees nothing and is waited for again at the next beat.
+    async fn seen(&mut self, mount: &str, deadline: Instant) -> bool {
+        let Some(mut look) = self.looks.remove(mount) else { return false };
+        match timeout_at(deadline, &mut look).await {
             Ok(seen) => seen.unwrap_or(false),
             Err(_) => {
                 tracing::warn!(mount, "a mount does not answer");
-                self.looks.insert(mount.to_owned(), pending);
+                self.looks.insert(mount.to_owned(), look);
                 false
             }
         }

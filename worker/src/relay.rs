@@ -4,18 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::Error;
 use shared::error::Result;
 use shared::id::JobId;
 use shared::job::Lane;
 use shared::queue::{Bell, Sent, WINDOW_MAX};
 use shared::store;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::Worker;
 
 /// How often due jobs are looked for when no bell rings.
 const TICK: Duration = Duration::from_millis(200);
+/// How long bells are gathered before they are acted upon.
+const GATHER: Duration = Duration::from_millis(20);
+/// A round that takes longer waits for a PostgreSQL that is gone without a word; it is begun anew.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Least number of tickets the list may hold.
 const WINDOW_MIN: usize = 4;
 /// Tickets beyond the free slots, per worker: what it may take while the relay is not looking.
@@ -43,12 +48,17 @@ pub async fn run(worker: Arc<Worker>) {
             () = worker.draining.cancelled() => return,
             _ = tick.tick() => {}
             bell = bells.recv() => match bell {
-                Ok(Bell::Wake | Bell::Missed) | Err(RecvError::Lagged(_)) => {}
-                Ok(_) => continue,
+                // a job that ended has freed a slot; several at once are one reason to look
+                Ok(Bell::Wake | Bell::Missed | Bell::Done(_)) | Err(RecvError::Lagged(_)) => {
+                    tokio::time::sleep(GATHER).await;
+                    while bells.try_recv().is_ok() {}
+                }
+                Ok(Bell::Cancel(_)) => continue,
                 Err(RecvError::Closed) => drop(tick.tick().await),
             },
         }
-        match round(&worker, &mut lanes).await {
+        let outcome = timeout(PATIENCE, round(&worker, &mut lanes)).await;
+        match outcome.unwrap_or_else(|e| Err(Error::unavailable("The database", e))) {
             Ok(()) => {
                 if troubled {
                     tracing::info!("the relay works again");

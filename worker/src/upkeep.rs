@@ -18,6 +18,12 @@ use crate::Worker;
 const EVERY: Duration = Duration::from_secs(2);
 /// Every so many rounds the slow duties are done: once a minute.
 const SLOW_EVERY: u32 = 30;
+/// Every so many rounds stray bytes are looked for: once an hour, and soon after the start.
+const STRAYS_EVERY: u32 = 1_800;
+/// Bytes without a row are strays once they are this old: an upload's row is written before its first byte.
+const STRAY_AGE: Duration = Duration::from_secs(3600);
+/// Uploads asked for in one query.
+const STRAY_BATCH: usize = 1_000;
 /// An upload that was begun this long ago and never finished is given up (48 hours).
 const ABANDONED_SECONDS: f64 = 48.0 * 3600.0;
 /// A complete upload that no job uses is erased this long after it was completed (24 hours).
@@ -61,6 +67,9 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
             note("erase abandoned uploads", erase_abandoned(&worker).await);
             note("erase unused uploads", erase_orphans(&worker).await);
         }
+        if round % STRAYS_EVERY == 1 {
+            note("erase stray bytes", erase_strays(&worker).await);
+        }
         round = round.wrapping_add(1);
     }
 }
@@ -73,29 +82,45 @@ fn note(duty: &str, outcome: Result<()>) {
 
 /// Takes jobs from workers that fell silent.
 async fn rescue(worker: &Worker) -> Result<()> {
-    loop {
+    let mut bells = Vec::new();
+    for _ in 0..BATCHES {
         let rescued = lifecycle::rescue(&worker.db).await?;
         if rescued.is_empty() {
-            return Ok(());
+            break;
         }
         for job in &rescued {
             tracing::warn!(job.id = %job.id, state = job.state.as_str(), "its worker fell silent");
             worker.metrics.rescued.inc();
-            worker.ring(if job.state == JobState::Queued { Bell::Wake } else { Bell::Done(job.id) }).await;
+            bells.push(if job.state == JobState::Queued { Bell::Wake } else { Bell::Done(job.id) });
         }
     }
+    ring_all(worker, bells).await;
+    Ok(())
 }
 
 /// Ends jobs that nobody wants any more.
 async fn expire(worker: &Worker) -> Result<()> {
-    loop {
+    let mut bells = Vec::new();
+    for _ in 0..BATCHES {
         let expired = lifecycle::expire(&worker.db).await?;
         if expired.is_empty() {
-            return Ok(());
+            break;
         }
         for job in expired {
             tracing::info!(job.id = %job, "expired before it was started");
-            worker.ring(Bell::Done(job)).await;
+            bells.push(Bell::Done(job));
+        }
+    }
+    ring_all(worker, bells).await;
+    Ok(())
+}
+
+/// Rings until one bell is not heard: with Redis away each would cost a second, and whoever waits looks once a second
+/// anyway.
+async fn ring_all(worker: &Worker, bells: Vec<Bell>) {
+    for bell in bells {
+        if worker.queue.ring(bell).await.is_err() {
+            return;
         }
     }
 }
@@ -133,15 +158,32 @@ async fn forget_keys(worker: &Worker) -> Result<()> {
 
 /// Erases jobs that ended longer ago than anybody wants to know, and their uploads.
 async fn erase_old(worker: &Worker, retention: Duration) -> Result<()> {
+    if !worker.sees_uploads().await {
+        return Ok(());
+    }
     for _ in 0..BATCHES {
         let (jobs, uploads) = lifecycle::prune(&worker.db, retention).await?;
         for upload in uploads {
-            worker.storage.remove(upload).await?;
+            erase(worker, upload).await;
         }
         if jobs == 0 {
             break;
         }
         tracing::info!(jobs, "old jobs were erased");
+    }
+    Ok(())
+}
+
+/// Erases bytes that no row knows: what a crash between the two left behind.
+async fn erase_strays(worker: &Worker) -> Result<()> {
+    if !worker.sees_uploads().await {
+        return Ok(());
+    }
+    for batch in worker.storage.list(STRAY_AGE).await?.chunks(STRAY_BATCH) {
+        let known = store::upload::list_known(&worker.db, batch).await?;
+        for id in batch.iter().filter(|id| !known.contains(id)) {
+            erase(worker, *id).await;
+        }
     }
     Ok(())
 }
@@ -153,7 +195,7 @@ async fn erase_abandoned(worker: &Worker) -> Result<()> {
     }
     for id in store::upload::list_abandoned(&worker.db, ABANDONED_SECONDS, UPLOAD_BATCH).await? {
         if store::upload::delete_unfinished(&worker.db, id).await? {
-            erase(worker, id).await?;
+            erase(worker, id).await;
         }
     }
     Ok(())
@@ -165,15 +207,17 @@ async fn erase_orphans(worker: &Worker) -> Result<()> {
         return Ok(());
     }
     for id in store::upload::list_orphans(&worker.db, ORPHANED_SECONDS, UPLOAD_BATCH).await? {
-        if store::upload::delete_unused(&worker.db, id).await? {
-            erase(worker, id).await?;
+        if lifecycle::forget_upload(&worker.db, id).await? {
+            erase(worker, id).await;
         }
     }
     Ok(())
 }
 
-async fn erase(worker: &Worker, id: UploadId) -> Result<()> {
-    worker.storage.remove(id).await?;
-    tracing::info!(upload.id = %id, "an upload was erased");
-    Ok(())
+/// Erases the bytes of an upload whose row is gone. What cannot be erased now is a stray, and erased later.
+async fn erase(worker: &Worker, id: UploadId) {
+    match worker.storage.remove(id).await {
+        Ok(()) => tracing::info!(upload.id = %id, "an upload was erased"),
+        Err(error) => tracing::warn!(%error, upload.id = %id, "an upload could not be erased; it is tried again"),
+    }
 }

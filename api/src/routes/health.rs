@@ -1,6 +1,7 @@
 //! Is the service well? Live (the process answers), ready (it can take requests), whole (the checklist's `/health`),
 //! and what the workers are like.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::store;
 use shared::store::worker::Worker;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -34,6 +37,25 @@ pub enum Health {
     Degraded,
     /// It does not work.
     Unhealthy,
+}
+
+/// Looks at the upload volume, one at a time: a dead mount never answers, and each look costs a thread.
+#[derive(Default)]
+pub struct VolumeLook(Mutex<Option<JoinHandle<bool>>>);
+
+impl VolumeLook {
+    /// Whether the directory is there, as far as can be said within `patience`.
+    pub async fn is_there(&self, dir: &Path, patience: Duration) -> bool {
+        let look = async {
+            let mut pending = self.0.lock().await;
+            let dir = dir.to_owned();
+            let look = pending.get_or_insert_with(|| tokio::task::spawn_blocking(move || dir.is_dir()));
+            let seen = look.await.unwrap_or(false);
+            *pending = None;
+            seen
+        };
+        timeout(patience, look).await.unwrap_or(false)
+    }
 }
 
 /// Whether this process can take requests, and what it depends on.
@@ -83,11 +105,11 @@ async fn check(app: &App) -> (StatusCode, axum::Json<Readiness>) {
     let (database, redis, storage) = tokio::join!(
         timeout(PATIENCE, store::ping(&app.db)),
         timeout(PATIENCE, app.queue.ping()),
-        timeout(PATIENCE, tokio::fs::metadata(app.storage.dir())),
+        app.volume.is_there(app.storage.dir(), PATIENCE),
     );
     let database = if matches!(database, Ok(Ok(()))) { Health::Healthy } else { Health::Unhealthy };
     let redis = if matches!(redis, Ok(Ok(()))) { Health::Healthy } else { Health::Unhealthy };
-    let storage = if matches!(storage, Ok(Ok(_))) { Health::Healthy } else { Health::Unhealthy };
+    let storage = if storage { Health::Healthy } else { Health::Unhealthy };
     let draining = app.draining.is_cancelled();
     let status = match (database, storage, redis) {
         _ if draining => Health::Unhealthy,

@@ -40,7 +40,8 @@ pub struct ProbeFile {
     pub priority: Priority,
     /// Your own name for the job, unique in your tenant.
     pub external_id: Option<String>,
-    /// Your own JSON object, given back unchanged; at most 16 KiB.
+    /// Your own JSON object, given back with the job; at most 16 KiB. Its members may come back in another order, and
+    /// numbers beyond 64 bits lose digits.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,

@@ -12,6 +12,7 @@ use shared::store::lane::StoredLane;
 use shared::{Code, Error, store};
 use utoipa::ToSchema;
 
+use super::jobs::request::check_instant;
 use crate::App;
 use crate::auth::{Platform, Viewer};
 use crate::extract::{Id, Json};
@@ -96,6 +97,9 @@ pub async fn pause(
     Id(lane): Id<Lane>,
     Json { value: body, .. }: Json<PauseQueue>,
 ) -> Result<axum::Json<QueueView>> {
+    if let Some(until) = body.until {
+        check_instant(until).map_err(|e| e.at("/until"))?;
+    }
     if body.until.is_some_and(|until| until <= Utc::now()) {
         return Err(Error::new(Code::InvalidValue, "until is over already. Name a later instant, or none.")
             .at("/until")

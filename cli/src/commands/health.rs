@@ -26,7 +26,7 @@ pub async fn run(client: &Client, args: HealthArgs) -> Result<u8> {
         let word = |v: &Value| v.as_str().unwrap_or("unknown").to_owned();
         terminal::line(&format!("service   {}", word(&service["status"])));
         for part in ["database", "redis", "storage"] {
-            terminal::line(&format!("  {part:<8}{}", word(&service[part])));
+            terminal::line(&format!("  {part:<8} {}", word(&service[part])));
         }
         let why = if status.is_success() { word(&probing["status"]) } else { word(&probing["detail"]) };
         terminal::line(&format!("probing   {why}"));

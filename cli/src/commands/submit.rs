@@ -101,7 +101,9 @@ fn show(job: &Value, args: &SubmitArgs) {
 async fn upload(client: &Client, file: &Path) -> Result<Value> {
     let name =
         file.file_name().with_context(|| format!("{} names no file", file.display()))?.to_string_lossy().into_owned();
-    let size = tokio::fs::metadata(file).await.with_context(|| format!("cannot look at {}", file.display()))?.len();
+    let about = tokio::fs::metadata(file).await.with_context(|| format!("cannot look at {}", file.display()))?;
+    ensure!(about.is_file(), "{} is not a regular file; name the file itself", file.display());
+    let size = about.len();
     let mut progress = Progress::new(name.clone(), size);
     let upload = client.upload(file, &name, move |bytes| progress.advance(bytes)).await;
     let upload = upload.with_context(|| format!("{} was not uploaded", file.display()))?;

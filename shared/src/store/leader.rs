@@ -29,13 +29,14 @@ impl Leader {
             }
             self.held = None;
         }
-        let mut connection = db.acquire().await?.detach();
-        if sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await? {
+        let mut connection = db.acquire().await?;
+        if sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection).await? {
+            // out of the pool, so that nobody else's statement ever runs on it
+            let mut connection = connection.detach();
             sqlx::query(SILENCE).execute(&mut connection).await?;
             self.held = Some(connection);
             return Ok(true);
         }
-        connection.close().await?;
         Ok(false)
     }
 }

@@ -1,7 +1,8 @@
 //! Uploads: who owns which bytes, and whether they are all there.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::id::{TenantId, UploadId};
@@ -79,11 +80,19 @@ pub async fn list_abandoned(db: impl PgExecutor<'_>, age_seconds: f64, limit: i6
     Ok(sqlx::query_scalar(sql).bind(age_seconds).bind(limit).fetch_all(db).await?)
 }
 
-/// Forgets a complete upload unless some job still uses it. `false` if one does, or the upload is gone.
-pub async fn delete_unused(db: impl PgExecutor<'_>, id: UploadId) -> Result<bool> {
+/// Forgets a complete upload unless some job still uses it. `false` if one does, or the upload is gone. Two statements
+/// of one transaction: the first waits for a job that is just being accepted, the second then sees it.
+pub async fn delete_unused(tx: &mut PgConnection, id: UploadId) -> Result<bool> {
+    sqlx::query("select from upload where id = $1 for update").bind(id).execute(&mut *tx).await?;
     let sql =
         "delete from upload where id = $1 and state = 'complete' and not exists (select from job where upload_id = $1)";
-    Ok(sqlx::query(sql).bind(id).execute(db).await?.rows_affected() == 1)
+    Ok(sqlx::query(sql).bind(id).execute(tx).await?.rows_affected() == 1)
+}
+
+/// Which of these uploads have a row.
+pub async fn list_known(db: impl PgExecutor<'_>, ids: &[UploadId]) -> Result<Vec<UploadId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|u| u.0).collect();
+    Ok(sqlx::query_scalar("select id from upload where id = any($1)").bind(ids).fetch_all(db).await?)
 }
 
 /// Complete uploads older than `age_seconds` that no job uses, oldest first, at most `limit`.

@@ -1,6 +1,7 @@
 //! Writing the end of an attempt into PostgreSQL, through restarts of it. Every write carries the lease token, so
 //! trying for long is safe: once the job has gone to somebody else, nothing happens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::error::Result;
@@ -22,7 +23,7 @@ const TRY: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Writes how the attempt ended and tells whoever waits.
-pub(super) async fn settle(worker: &Worker, claim: &Claim, end: End, claimed_from: Instant) {
+pub(super) async fn settle(worker: &Arc<Worker>, claim: &Claim, end: End, claimed_from: Instant) {
     let end = match end {
         End::Stopped(Stop::Canceled) => {
             Failure::new(FailureCode::Canceled, "The job was canceled while it ran.").into()
@@ -37,7 +38,9 @@ pub(super) async fn settle(worker: &Worker, claim: &Claim, end: End, claimed_fro
             tracing::info!(outcome = word, duration_ms = took_ms, "attempt ended");
             // a released job may start at once elsewhere; everything else is news for those who wait
             let bell = if matches!(end, End::Stopped(Stop::Released)) { Bell::Wake } else { Bell::Done(claim.job.id) };
-            worker.ring(bell).await;
+            // beside the job: with Redis away a bell takes a second, and the slot is wanted
+            let worker_beside = Arc::clone(worker);
+            worker.jobs.spawn(async move { worker_beside.ring(bell).await });
         }
         Ok(Held::No) => {
             tracing::warn!(outcome = word, "the job has gone to another worker; this attempt changes nothing");

@@ -17,6 +17,7 @@ use shared::{Code, Error, lifecycle, store};
 use utoipa::ToSchema;
 
 use super::accepted;
+use super::request::check_instant;
 use super::view::JobView;
 use crate::App;
 use crate::auth::Submitter;
@@ -121,6 +122,9 @@ pub async fn retry_failed(
     if !(1..=app.limits.bulk).contains(&limit) {
         let detail = format!("limit={limit} is out of range; here it is 1 to {}.", app.limits.bulk);
         return Err(Error::new(Code::InvalidValue, detail).at("/limit").into());
+    }
+    for (at, pointer) in [(body.created_from, "/created_from"), (body.created_before, "/created_before")] {
+        at.map_or(Ok(()), check_instant).map_err(|e| e.at(pointer))?;
     }
     let filter = Filter {
         profile: body.profile,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
@@ -33,7 +33,8 @@ pub struct CreateJob {
     /// Your own name for the job, unique in your tenant.
     #[schema(min_length = 1, max_length = 200)]
     pub external_id: Option<String>,
-    /// Your own JSON object, given back unchanged; at most 16 KiB.
+    /// Your own JSON object, given back with the job; at most 16 KiB. Its members may come back in another order, and
+    /// numbers beyond 64 bits lose digits.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
@@ -48,6 +49,9 @@ impl CreateJob {
             check_external_id(id, limits.external_id_chars)?;
         }
         check_metadata(&self.metadata, limits.metadata_bytes)?;
+        if let Some(at) = self.expires_at {
+            check_instant(at).map_err(|e| e.at("/expires_at"))?;
+        }
         let located = match &self.source {
             Source::Upload { .. } => None,
             Source::Path { path } => Some(source::locate(path, &source::granted(roots, &who.media_roots))?),
@@ -73,6 +77,14 @@ fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
         return Err(Error::new(Code::InvalidValue, detail).at("/external_id"));
     }
     Ok(())
+}
+
+/// An instant that PostgreSQL and everybody else can hold.
+pub fn check_instant(at: DateTime<Utc>) -> Result<(), Error> {
+    if (1..=9999).contains(&at.year()) {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidValue, "The year of an instant is between 1 and 9999."))
 }
 
 fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
@@ -182,6 +194,12 @@ impl ListQuery {
     pub fn filter(&self) -> Result<Filter, Error> {
         let words = self.state.as_deref().unwrap_or_default().split(',').filter(|w| !w.is_empty());
         let states = words.map(state).collect::<Result<Vec<_>, _>>()?;
+        for at in [self.created_from, self.created_before].into_iter().flatten() {
+            check_instant(at)?;
+        }
+        if self.external_id.as_ref().is_some_and(|id| id.contains('\0')) {
+            return Err(Error::new(Code::InvalidValue, "An external_id has no control characters."));
+        }
         Ok(Filter {
             states,
             profile: self.profile,

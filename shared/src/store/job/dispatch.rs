@@ -13,11 +13,17 @@ use crate::id::JobId;
 use crate::job::{Lane, Priority};
 use crate::store::worker::ALIVE_SECONDS;
 
-/// Whether live worker `w` could run job `j` ($2: seconds since its last beat).
+/// Whether worker `w` lives and serves the lane of job `j` ($2: seconds since its last beat).
+macro_rules! serves {
+    () => {
+        "w.beat_at > clock_timestamp() - make_interval(secs => $2) and not w.draining and j.lane = any(w.lanes)"
+    };
+}
+
+/// Whether worker `w` can reach the bytes of job `j`.
 macro_rules! reaches {
     () => {
-        "w.beat_at > clock_timestamp() - make_interval(secs => $2) and not w.draining and j.lane = any(w.lanes)
-         and j.roots <@ w.media_roots and (j.upload_id is null or w.has_uploads)"
+        "(j.roots <@ w.media_roots and (j.upload_id is null or w.has_uploads))"
     };
 }
 
@@ -44,10 +50,13 @@ macro_rules! waiting_tenants {
                 and j.tenant_id > w.tenant_id order by j.lane, j.tenant_id, j.rank_at, j.id limit 1)
                 from waiting w where w.tenant_id is not null
         ), active as (
-            select tenant_id, count(*) as jobs from (
-                select tenant_id from job where state = 'running' and lane = $1
+            -- a tenant's limit counts what it has running in both lanes, its turn only what goes on in this one
+            select tenant_id, count(*) filter (where lane = $1) as jobs, count(*) filter (where state = 'running') as running,
+                count(*) filter (where state = 'queued') as sent
+            from (
+                select tenant_id, lane, state from job where state = 'running'
                 union all
-                select tenant_id from job where state = 'queued' and dispatched_at is not null and lane = $1
+                select tenant_id, lane, state from job where state = 'queued' and dispatched_at is not null and lane = $1
             ) a group by tenant_id
         )"
     };
@@ -78,7 +87,7 @@ pub async fn mark_due(db: &mut PgConnection, lane: Lane, limit: i64) -> Result<V
                     and rank_at is not null and dispatched_at is null
                     and (expires_at is null or expires_at > clock_timestamp())
                 order by rank_at, id limit case when t.max_running is null then $2
-                    else greatest(least($2, t.max_running - coalesce(a.jobs, 0)), 0) end
+                    else greatest(least($2, t.max_running - coalesce(a.running + a.sent, 0)), 0) end
             ) j
             where not exists (select from lane where name = $1 and paused
                 and (paused_until is null or paused_until > clock_timestamp()))
@@ -118,7 +127,7 @@ pub async fn list_overdue(
         ", candidate as (
             select coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
                 row_number() over (partition by w.tenant_id order by j.rank_at, j.id) as nth
-            from waiting w
+            from waiting w join tenant t on t.id = w.tenant_id
             left join active a on a.tenant_id = w.tenant_id
             left join turn on turn.lane = $1 and turn.tenant_id = w.tenant_id
             cross join lateral (
@@ -126,7 +135,9 @@ pub async fn list_overdue(
                     and rank_at is not null and run_at < clock_timestamp() - make_interval(secs => $3)
                     and (expires_at is null or expires_at > clock_timestamp())
                     and roots <@ $4 and (upload_id is null or $5)
-                order by rank_at, id limit $2
+                order by rank_at, id limit case when t.max_running is null then $2
+                    -- tickets do not count: those of a dead relay or Redis are worth nothing
+                    else greatest(least($2, t.max_running - coalesce(a.running, 0)), 0) end
             ) j
             where not exists (select from lane where name = $1 and paused
                 and (paused_until is null or paused_until > clock_timestamp()))
@@ -154,28 +165,35 @@ pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
     Ok(sqlx::query(sql).bind(Priority::AGEING.as_secs_f64()).bind(limit).execute(db).await?.rows_affected())
 }
 
-/// Takes back a ticket that could not be served. A job that no live worker can reach at the moment is put aside for
-/// `aside`, so that it is not in the way of others.
+/// Takes back a ticket that could not be served. A job that none of the live workers of its lane can reach at the
+/// moment is put aside for `aside`, so that it is not in the way of others; without any worker it stays where it is.
 pub async fn take_back(db: impl PgExecutor<'_>, id: JobId, aside: Duration) -> Result<()> {
     let sql = concat!(
-        "with reach as (select exists (select from job j join worker w on ",
+        "with live as (
+            select count(*) > 0 and not bool_or(",
         reaches!(),
-        " where j.id = $1) as possible)
+        ") as out_of_reach from job j join worker w on ",
+        serves!(),
+        " where j.id = $1
+        )
         update job set dispatched_at = null,
-            rank_at = case when reach.possible then rank_at end,
-            run_at = case when reach.possible then run_at else clock_timestamp() + make_interval(secs => $3) end
-        from reach where id = $1 and state = 'queued'"
+            rank_at = case when live.out_of_reach then null else rank_at end,
+            run_at = case when live.out_of_reach then greatest(run_at, clock_timestamp() + make_interval(secs => $3)) else run_at end
+        from live where id = $1 and state = 'queued'"
     );
     sqlx::query(sql).bind(id).bind(ALIVE_SECONDS).bind(aside.as_secs_f64()).execute(db).await?;
     Ok(())
 }
 
-/// Marks one job as dispatched: its ticket was sent by the process that accepted it.
-pub async fn mark_sent(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
-    let sql =
-        "update job set dispatched_at = clock_timestamp() where id = $1 and state = 'queued' and dispatched_at is null";
-    sqlx::query(sql).bind(id).execute(db).await?;
-    Ok(())
+/// Marks one new job as dispatched, so that its ticket can be sent past the relay: only while no other job of its lane
+/// waits for a ticket and the lane is not paused, or it would jump the queue. `false`: leave it to the relay.
+pub async fn mark_sent(db: impl PgExecutor<'_>, id: JobId) -> Result<bool> {
+    let sql = "update job set dispatched_at = clock_timestamp()
+        where id = $1 and state = 'queued' and dispatched_at is null
+            and not exists (select from job o where o.lane = job.lane and o.state = 'queued' and o.rank_at is not null
+                and o.dispatched_at is null and o.id <> job.id)
+            and not exists (select from lane where name = job.lane and paused)";
+    Ok(sqlx::query(sql).bind(id).execute(db).await?.rows_affected() == 1)
 }
 
 /// Queued jobs of a lane whose ticket was sent longer than `age` ago, oldest first, at most `limit`.
@@ -209,7 +227,9 @@ pub struct Depth {
 
 /// How deep the backlog is, in bounded time.
 pub async fn depth(db: impl PgExecutor<'_>) -> Result<Depth> {
-    let sql = "select (select count(*) from (select from job where state = 'queued' limit $1) q) as queued,
+    // ranked and unranked apart: each has an index of its own, the two together have none
+    let sql = "select least($1, (select count(*) from (select from job where state = 'queued' and rank_at is not null limit $1) q)
+                + (select count(*) from (select from job where state = 'queued' and rank_at is null limit $1) l)) as queued,
             (select count(*) from (select from job where state = 'running' limit $1) r) as running,
             (select extract(epoch from clock_timestamp() - run_at)::float8 from job
                 where state = 'queued' and rank_at is not null order by run_at limit 1) as oldest_due_seconds";
@@ -252,9 +272,12 @@ pub async fn place(db: impl PgExecutor<'_>, id: JobId) -> Result<Option<Place>> 
                 and ahead.rank_at is not null and (ahead.rank_at, ahead.id) < (j.rank_at, j.id) limit $3) a) end as position,
             case
                 when l.paused and (l.paused_until is null or l.paused_until > clock_timestamp()) then 'paused'
-                when not exists (select from worker w where w.beat_at > clock_timestamp() - make_interval(secs => $2)
-                    and not w.draining and j.lane = any(w.lanes)) then 'no_worker'
                 when not exists (select from worker w where ",
+        serves!(),
+        ") then 'no_worker'
+                when not exists (select from worker w where ",
+        serves!(),
+        " and ",
         reaches!(),
         ") then 'no_mount'
                 when j.run_at > clock_timestamp() then 'retry'

@@ -41,7 +41,7 @@ macro_rules! claim {
             "with taken as (
                 update job set state = 'running', attempt = attempt + 1, started_at = clock_timestamp(), progress = null,
                     lease_token = $5, lease_until = clock_timestamp() + make_interval(secs => $6), worker_id = $1
-                where id = $7 and state = 'queued' and run_at <= clock_timestamp() and not cancel_requested
+                where id = $7 and state = 'queued' and run_at <= clock_timestamp()
                     and (expires_at is null or expires_at > clock_timestamp())
                     and roots <@ $3 and (upload_id is null or $4)
                     and not exists (select from lane where lane.name = job.lane and lane.paused
@@ -143,15 +143,20 @@ pub async fn fail(
     Ok(sqlx::query_scalar(sql).bind(id).bind(token).bind(state).bind(Json(failure)).fetch_optional(db).await?)
 }
 
-/// Queues the job again, due after `wait`. Returns the attempt's number.
+/// Queues the job again, due after `wait`, or ends it if somebody wanted it canceled meanwhile. Returns the attempt's
+/// number.
 pub async fn requeue(
     db: impl PgExecutor<'_>,
     id: JobId,
     token: LeaseToken,
     wait: Duration,
     failure: &Failure,
+    canceled: &Failure,
 ) -> Result<Option<i16>> {
-    let sql = "update job set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), rank_at = null, failure = $4,
+    let sql = "update job set state = case when cancel_requested then 'canceled' else 'queued' end,
+            finished_at = case when cancel_requested then clock_timestamp() end,
+            failure = case when cancel_requested then $5 else $4 end,
+            run_at = clock_timestamp() + make_interval(secs => $3), rank_at = null,
             dispatched_at = null, lease_token = null, lease_until = null, worker_id = null
         where id = $1 and lease_token = $2 and state = 'running' returning attempt";
     Ok(sqlx::query_scalar(sql)
@@ -159,17 +164,22 @@ pub async fn requeue(
         .bind(token)
         .bind(wait.as_secs_f64())
         .bind(Json(failure))
+        .bind(Json(canceled))
         .fetch_optional(db)
         .await?)
 }
 
-/// Hands the job back as if it had not been started; the attempt is not charged. Returns the attempt's number.
-pub async fn release(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken) -> Result<Option<i16>> {
-    let sql = "update job set state = 'queued', attempt = attempt - 1, dispatched_at = null,
-            lease_token = null, lease_until = null, worker_id = null
+/// Hands the job back as if it had not been started, uncharged, or ends it if somebody wanted it canceled meanwhile.
+/// Returns the attempt's number.
+pub async fn release(db: impl PgExecutor<'_>, id: JobId, token: LeaseToken, canceled: &Failure) -> Result<Option<i16>> {
+    let sql = "update job set state = case when cancel_requested then 'canceled' else 'queued' end,
+            finished_at = case when cancel_requested then clock_timestamp() end,
+            failure = case when cancel_requested then $3 else failure end,
+            attempt = attempt - 1, dispatched_at = null, lease_token = null, lease_until = null, worker_id = null
         where id = $1 and lease_token = $2 and state = 'running' returning attempt + 1";
     // PostgreSQL widens smallint + integer
-    let number: Option<i32> = sqlx::query_scalar(sql).bind(id).bind(token).fetch_optional(db).await?;
+    let number: Option<i32> =
+        sqlx::query_scalar(sql).bind(id).bind(token).bind(Json(canceled)).fetch_optional(db).await?;
     Ok(number.and_then(|n| i16::try_from(n).ok()))
 }
 
