@@ -295,9 +295,8 @@ async fn fail_over(what: &str, take: impl Fn(&mut Trio), give_back: impl Fn(&mut
     let promoted = scene.stream_until("the replica is promoted", |trio| trio.second.is_primary()).await;
     scene.stream_until("both hear the new doorbell", |trio| trio.second.ears() == 2).await;
     scene.stream(1.0).await;
-    // the old one comes back, and believes for a while that it is the primary
+    // the old one comes back, and may believe for a while that it is the primary
     give_back(&mut scene.trio);
-    assert!(scene.trio.first.is_primary());
     scene.stream_until("the old primary is a replica", |trio| trio.first.is_replica()).await;
     scene.stream(1.0).await;
     assert_eq!((scene.trio.first.ears(), scene.trio.second.ears()), (0, 2));

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use apalis::prelude::{BackendExt, BoxDynError, Data, WorkerBuilder, WorkerError};
 use shared::id::JobId;
-use shared::job::{Claim, Lane};
+use shared::job::Lane;
 use shared::lifecycle;
 use shared::queue::{Ticker, Ticket};
 use shared::store;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use uuid::Uuid;
 
@@ -87,19 +88,53 @@ async fn one_apalis_worker(worker: Arc<Worker>, lane: Lane) -> Result<(), BoxDyn
 
 /// Always `Ok`: retries are PostgreSQL's business, never apalis'.
 async fn handle(ticket: Ticket, worker: Data<Arc<Worker>>, given: Data<Given>) -> Result<(), BoxDynError> {
-    let worker = Arc::clone(&worker);
-    let begun = Instant::now();
-    let Some(slot) = given.take().filter(|_| !worker.draining.is_cancelled()) else {
+    match given.take().filter(|_| !worker.draining.is_cancelled()) {
+        Some(slot) => drop(claim_and_run(&worker, ticket.job, slot, Found::ByTicket)),
         // no slot after all, or about to stop: the relay sends it again at once
-        take_back(&worker, ticket.job).await;
-        return Ok(());
-    };
-    match lifecycle::claim(&worker.db, ticket.job, &worker.claimant()).await {
-        Ok(Some(claim)) => start(&worker, claim, slot, begun),
-        Ok(None) => take_back(&worker, ticket.job).await,
-        Err(error) => tracing::warn!(%error, job.id = %ticket.job, "claim failed; the ticket is sent again by itself"),
+        None => take_back(&worker, ticket.job).await,
     }
     Ok(())
+}
+
+/// How a job was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// A ticket came.
+    ByTicket,
+    /// Its ticket did not come.
+    Overdue,
+}
+
+/// Claims a job and runs it, on a task of its own with the slot inside: a claim that somebody's time-out cut off in
+/// mid-air would leave a job running that nobody runs. Tells whether the job was to be had, as soon as that is known.
+fn claim_and_run(worker: &Arc<Worker>, job: JobId, slot: Slot, found: Found) -> oneshot::Receiver<bool> {
+    let (tell, told) = oneshot::channel();
+    let worker = Arc::clone(worker);
+    worker.jobs.clone().spawn(async move {
+        let begun = Instant::now();
+        match lifecycle::claim(&worker.db, job, &worker.claimant()).await {
+            Ok(Some(claim)) => {
+                worker.metrics.claimed.inc();
+                // nobody may listen any more, which changes nothing
+                let _ = tell.send(true);
+                if found == Found::Overdue {
+                    tracing::info!(job.id = %job, "taken without a ticket");
+                }
+                probe::run(Arc::clone(&worker), claim, begun).await;
+                drop(slot);
+            }
+            Ok(None) => {
+                // free again before anybody hears of it, and looks for the next job
+                drop(slot);
+                let _ = tell.send(false);
+                if found == Found::ByTicket {
+                    take_back(&worker, job).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, job.id = %job, "claim failed; the job is found again by itself"),
+        }
+    });
+    told
 }
 
 /// Gives a ticket back that cannot be served here and now. For one whose job has ended or runs, that does nothing.
@@ -161,33 +196,18 @@ async fn take_overdue(worker: &Arc<Worker>, lane: Lane) -> shared::Result<Taken>
         let jobs = store::job::dispatch::list_overdue(&worker.db, lane, &claimant, OVERDUE, OVERDUE_BATCH).await?;
         let mut found = false;
         for job in jobs {
-            let begun = Instant::now();
             if worker.draining.is_cancelled() {
                 return Ok(Taken::All);
             }
             // workers that look at the same moment see the same jobs; each is claimed by one of them
-            if let Some(claim) = lifecycle::claim(&worker.db, job, &claimant).await? {
-                tracing::info!(job.id = %job, "taken without a ticket");
-                found = true;
-                start(worker, claim, slot, begun);
-                match worker.slots.take(lane) {
-                    Some(next) => slot = next,
-                    None => return Ok(Taken::AsManyAsFit),
-                }
+            found |= claim_and_run(worker, job, slot, Found::Overdue).await.unwrap_or(false);
+            match worker.slots.take(lane) {
+                Some(next) => slot = next,
+                None => return Ok(Taken::AsManyAsFit),
             }
         }
         if !found {
             return Ok(Taken::All);
         }
     }
-}
-
-/// Starts a claimed job on the tracker. The slot is free again when the job is over, however it ends.
-fn start(worker: &Arc<Worker>, claim: Claim, slot: Slot, claimed_from: Instant) {
-    worker.metrics.claimed.inc();
-    let job = probe::run(Arc::clone(worker), claim, claimed_from);
-    worker.jobs.spawn(async move {
-        let _slot = slot;
-        job.await;
-    });
 }
