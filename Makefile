@@ -15,11 +15,13 @@ help: ## List these targets
 up: setup ## Build and run everything on this machine, until Ctrl-C
 	@exec scripts/up.sh
 
-test: setup ## Run the whole test suite; CI runs exactly this
+test: ## Run the whole test suite; CI runs exactly this
+	@scripts/setup.sh test
 	cargo build -p api -p worker -p cli
 	cargo test --workspace --no-fail-fast
 
-check: setup ## Before you push: format, lints, docs, dependencies, shell scripts, then the tests
+check: ## Before you push: format, lints, docs, dependencies, shell scripts, then the tests
+	@scripts/setup.sh test
 	@exec scripts/check.sh
 
 build: setup ## Build the release binaries: ffprobe-api, ffprobe-worker, probectl

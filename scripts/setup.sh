@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes sure this machine has what the build, the tests and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL
-# server binaries, redis-server, and curl with certificates for clients. `make up` and `make test` call it first, so it is quick and silent when nothing is
-# missing. It looks here and decides; installing is scripts/apt.sh, which runs as root. It never starts a service.
+# Makes sure this machine has what the build and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL server
+# binaries, redis-server, and curl with certificates for clients. With the argument `test`, also what only the tests need:
+# faketime, for a worker with a wrong clock. `make up` and `make test` call it first, so it is quick and silent when nothing
+# is missing. It looks here and decides; installing is scripts/apt.sh, which runs as root. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly purpose=${1:-up}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -56,6 +58,7 @@ missing_packages() {
   have redis-server || echo redis-server
   have curl || echo curl
   have_certificates || echo ca-certificates
+  [[ $purpose != test ]] || have faketime || echo faketime
 }
 
 is_debian() { have apt-get && have dpkg; }
@@ -63,9 +66,9 @@ is_debian() { have apt-get && have dpkg; }
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod extract;
 pub mod idempotency;
 pub mod layers;
+pub mod listen;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -81,14 +82,13 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         async move { app.waiters.run(app.db.clone(), ears).await }
     });
     let draining = app.draining.clone();
-    let server =
-        axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(draining.clone().cancelled_owned());
+    let server = listen::serve(listener, router(Arc::clone(&app)), draining.clone(), app.limits.connections);
     let hard_stop = async {
         draining.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        ended = server.into_future() => ended?,
+        () = server => {}
         () = hard_stop => tracing::warn!(grace_seconds = grace.as_secs(), "some requests did not end in time; they are cut off"),
     }
     app.background.close();

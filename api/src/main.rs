@@ -55,6 +55,9 @@ fn print_openapi() -> anyhow::Result<()> {
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::init_logs(&args.telemetry)?;
+    if let Err(error) = api::listen::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // every setting is checked before anything is touched
     let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));

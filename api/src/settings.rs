@@ -9,6 +9,8 @@ use secrecy::SecretString;
 use shared::access::{ApiKey, Pepper};
 use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
 
+use crate::listen::Bounds;
+
 /// The HTTP front of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
 #[derive(Debug, Parser)]
 #[command(name = "ffprobe-api", version, max_term_width = 100)]
@@ -51,6 +53,9 @@ pub struct ServeArgs {
     /// File holding the first admin key (made with: probectl keygen); used only while there is no admin key
     #[arg(long, env)]
     pub bootstrap_admin_api_key_file: Option<PathBuf>,
+    /// Most client connections at once; more wait to be accepted
+    #[arg(long, env, default_value_t = 10_000)]
+    pub max_connections: usize,
     /// Largest upload, in bytes
     #[arg(long, env, default_value_t = 53_687_091_200)]
     pub max_upload_bytes: u64,
@@ -113,6 +118,8 @@ impl ServeArgs {
 /// Bounds of everything a client can make large or slow.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// How many connections, and how long one may be silent.
+    pub connections: Bounds,
     /// Largest upload, in bytes.
     pub upload_bytes: u64,
     /// Longest silence while an upload's bytes are awaited.
@@ -147,6 +154,7 @@ impl Limits {
     /// The defaults, with what the settings change.
     pub fn new(args: &ServeArgs) -> Self {
         Self {
+            connections: Bounds { connections: args.max_connections, head: Duration::from_secs(30) },
             upload_bytes: args.max_upload_bytes,
             upload_stall: Duration::from_secs(60),
             body_bytes: 64 * 1024,
