@@ -212,23 +212,13 @@ async fn postgres_restarting_loses_nothing() {
     supervised.abort();
 }
 
-/// An ffprobe that says 20 MiB: more than the jail takes, less than it takes the second time.
-fn wordy_ffprobe(installation: &Installation) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let script = installation.folder().join("wordy-ffprobe");
-    let text = "#!/bin/sh\ncase \"$1\" in -version) exec ffprobe -version;; esac\n\
-        if [ \"$(wc -c < /dev/fd/0)\" -lt 5000 ]; then exec ffprobe \"$@\"; fi\nexec head -c 20971520 /dev/zero\n";
-    std::fs::write(&script, text).expect("writes");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("is executable");
-    script.display().to_string()
-}
-
 #[tokio::test]
 async fn a_job_that_met_a_limit_gets_one_wider_try_if_the_operator_says_so() {
     for (setting, wanted) in [("never", &["output_limit"][..]), ("once", &["output_limit", "unreadable_output"])] {
         let installation = Installation::new().await;
         let (_api, http) = installation.api(&[]);
-        let ffprobe = wordy_ffprobe(&installation);
+        // more than the jail takes, less than it takes the second time
+        let ffprobe = evil_ffprobe(&installation, "exec head -c 20971520 /dev/zero");
         let _worker =
             installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off"), ("RESOURCE_RETRY", setting)]);
         let job = submit(&installation, &http).await;
@@ -251,4 +241,63 @@ async fn a_job_that_met_a_limit_gets_one_wider_try_if_the_operator_says_so() {
             assert_eq!(http.wait(&job).await["state"], "failed");
         }
     }
+}
+
+/// An ffprobe that does something evil to a file of ours (larger than the canary's).
+fn evil_ffprobe(installation: &Installation, deed: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let script = installation.folder().join("evil-ffprobe");
+    let text = format!(
+        "#!/bin/sh\ncase \"$1\" in -version) exec ffprobe -version;; esac\n\
+         if [ \"$(wc -c < /dev/fd/0)\" -lt 5000 ]; then exec ffprobe \"$@\"; fi\n{deed}\n"
+    );
+    std::fs::write(&script, text).expect("writes");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("is executable");
+    script.display().to_string()
+}
+
+#[tokio::test]
+async fn a_file_that_crashes_ffprobe_is_tried_once_more() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = evil_ffprobe(&installation, "kill -SEGV $$");
+    let _worker = installation.worker(&[("FFPROBE_PATH", &ffprobe), ("SANDBOX", "off")]);
+    let job = submit(&installation, &http).await;
+    until("the first attempt ends", async || outcomes(&installation, &job).await == ["failed"]).await;
+    // the back-off is over
+    sqlx::query("update job set run_at = clock_timestamp()").execute(&installation.db).await.expect("shifts");
+    let ended = http.wait(&job).await;
+    assert_eq!((&ended["state"], &ended["failure"]["code"]), (&json!("failed"), &json!("ffprobe_crashed")), "{ended}");
+    assert_eq!(outcomes(&installation, &job).await, ["failed", "failed"]);
+}
+
+#[tokio::test]
+async fn a_file_that_kills_the_worker_itself_ends_failed() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ffprobe = evil_ffprobe(&installation, "kill -KILL $PPID; sleep 5");
+    let settings = [
+        ("FFPROBE_PATH", ffprobe.as_str()),
+        ("SANDBOX", "off"),
+        ("LEASE_SECONDS", "2"),
+        ("WORKER_ROLES", "probe,relay"),
+    ];
+    let _keeper = installation.worker(&[("WORKER_ROLES", "relay,upkeep")]);
+    let job = submit(&installation, &http).await;
+    let mut killed = 0;
+    loop {
+        let mut worker = installation.start_worker(&settings);
+        until("the worker is killed, or there is nothing left to do", async || {
+            is_gone(worker.pid()) || http.get(&format!("/api/v1/jobs/{job}")).await.json["state"] == "failed"
+        })
+        .await;
+        if !is_gone(worker.pid()) {
+            break;
+        }
+        worker.wait();
+        killed += 1;
+    }
+    let ended = http.wait(&job).await;
+    assert_eq!((&ended["failure"]["code"], &ended["attempt"]), (&json!("worker_lost"), &json!(5)), "{ended}");
+    assert_eq!((killed, outcomes(&installation, &job).await), (5, vec!["lost".to_owned(); 5]));
 }
