@@ -15,8 +15,6 @@ use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::{store, telemetry};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -83,7 +81,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::info!(addr = %listener.local_addr()?, "metrics");
         tokio::spawn(telemetry::serve_metrics(listener, registry));
     }
-    let draining = CancellationToken::new();
+    let draining = shared::shutdown::on_signal().context("cannot listen for signals")?;
     let app = Arc::new(App {
         db,
         queue: Queue::new(redis, installation)?,
@@ -96,27 +94,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         metrics,
         waiters: Default::default(),
         background: Default::default(),
-        draining: draining.clone(),
+        draining,
     });
     let addr = SocketAddr::new(args.api_host, args.api_port);
     let listener = TcpListener::bind(addr)
         .await
         .with_context(|| format!("cannot listen on {addr}. Fix: free the port, or choose another with API_PORT"))?;
     tracing::info!(addr = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
-    tokio::spawn(drain_on_signal(draining));
     api::serve(app, listener, args.shutdown_grace).await?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-async fn drain_on_signal(draining: CancellationToken) -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tracing::info!("stopping: no new requests, open ones are finished");
-    draining.cancel();
     Ok(())
 }
 

@@ -59,7 +59,8 @@ impl JobState {
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Profile {
-    /// Format, streams, chapters, programs, and the first video frame (HDR metadata often stands only there).
+    /// Format, streams, chapters, programs, and the first frame of video that may be HDR (its metadata often stands only
+    /// there).
     #[default]
     Standard,
 }

@@ -125,7 +125,12 @@ pub fn bells() -> broadcast::Sender<Bell> {
 }
 
 /// Works until `draining` is canceled, with `entry` as its row in the registry, then finishes what runs within `grace` and hands back the rest.
-pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duration, grace: Duration) {
+pub async fn run(
+    worker: Arc<Worker>,
+    entry: registry::Entry,
+    retention: Duration,
+    grace: Duration,
+) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     let background = [
         tokio::spawn(shared::queue::listen(worker.queue.clone(), worker.bells.clone(), worker.hearing.clone())),
@@ -147,8 +152,9 @@ pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duratio
             }
         }
     }
+    let mut outcome = Ok(());
     tokio::select! {
-        () = all_end(&worker, &mut parts) => {}
+        ended = all_end(&worker, &mut parts) => outcome = ended,
         () = overstay(&worker) => {
             tracing::warn!(parts = parts.len(), "something hangs, perhaps PostgreSQL; not waiting for it");
             parts.shutdown().await;
@@ -168,16 +174,20 @@ pub async fn run(worker: Arc<Worker>, entry: registry::Entry, retention: Duratio
     }
     background.iter().for_each(tokio::task::JoinHandle::abort);
     registry::sign_off(&worker).await;
+    outcome
 }
 
 /// Waits for the end of every part; each ends by itself once draining begins.
-async fn all_end(worker: &Worker, parts: &mut JoinSet<()>) {
+async fn all_end(worker: &Worker, parts: &mut JoinSet<()>) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
     while let Some(ended) = parts.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a part of the worker died; stopping so that a fresh process can take over");
             worker.draining.cancel();
+            outcome = Err(anyhow::Error::new(error).context("a part of the worker died"));
         }
     }
+    outcome
 }
 
 /// Waits until every part should have ended.

@@ -12,7 +12,6 @@ use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::store::worker::{Condition, NewWorker};
 use shared::{store, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -104,7 +103,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         tracing::info!(addr = %listener.local_addr()?, "metrics");
         tokio::spawn(telemetry::serve_metrics(listener, registry));
     }
-    let draining = CancellationToken::new();
+    let draining = shared::shutdown::on_signal().context("cannot listen for signals")?;
     let lanes = args.lanes();
     let identity = identity(&args, ffprobe.as_ref(), slots, &protections)?;
     let worker = Arc::new(Worker {
@@ -122,7 +121,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         lanes,
         condition: RwLock::new(Condition { busy: 0, media_roots: Vec::new(), has_uploads: false, draining: false }),
         jobs: TaskTracker::new(),
-        draining: draining.clone(),
+        draining,
         kill: CancellationToken::new(),
         bells: worker::bells(),
         hearing: watch::Sender::new(false),
@@ -131,9 +130,8 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     // what it can reach must be known before the first claim
     let mut entry = worker::registry::Entry::default();
     entry.beat(&worker).await;
-    tokio::spawn(drain_on_signal(draining));
     tracing::info!(worker = worker.identity.name, roles = ?worker.identity.roles, slots, "working");
-    worker::run(worker, entry, args.retention(), args.shutdown_grace).await;
+    worker::run(worker, entry, args.retention(), args.shutdown_grace).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -166,15 +164,4 @@ fn report(protections: &Protections) {
             }
         }
     }
-}
-
-async fn drain_on_signal(draining: CancellationToken) -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tracing::info!("stopping: no new jobs, running ones are finished");
-    draining.cancel();
-    Ok(())
 }

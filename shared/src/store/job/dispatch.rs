@@ -37,11 +37,15 @@ pub async fn try_relay_turn(db: &mut PgConnection) -> Result<bool> {
     Ok(sqlx::query_scalar("select pg_try_advisory_xact_lock($1)").bind(RELAY_LOCK).fetch_one(db).await?)
 }
 
-/// Tenants that have due jobs in lane $1, found by leaping through the index: one probe for each tenant, however many
-/// jobs wait.
-macro_rules! waiting_tenants {
-    () => {
-        "waiting (tenant_id) as (
+/// The first $2 due jobs of lane $1, in the order they run: whose tenant has least going on, then whose tenant waited
+/// longest for a turn, then by rank; within a tenant by rank alone. `$which` narrows the jobs, `$taken` is what already
+/// counts against a tenant's limit. A paused lane has none.
+///
+/// The tenants are found by leaping through the index: one probe for each, however many jobs wait.
+macro_rules! in_turn {
+    ($which:literal, $taken:literal) => {
+        concat!(
+            "with recursive waiting (tenant_id) as (
             -- ordered as the whole index, so that no other index can seem as good
             (select tenant_id from job where lane = $1 and state = 'queued' and rank_at is not null
                 order by lane, tenant_id, rank_at, id limit 1)
@@ -58,44 +62,33 @@ macro_rules! waiting_tenants {
                 union all
                 select tenant_id, lane, state from job where state = 'queued' and dispatched_at is not null and lane = $1
             ) a group by tenant_id
-        )"
-    };
-}
-
-/// The order in which due jobs run: whose tenant has least going on, then whose tenant waited longest for a turn, then
-/// by rank. Within a tenant by rank alone.
-macro_rules! in_turn {
-    () => {
-        "row_number() over (order by active + nth, served_at nulls first, rank_at, id)"
-    };
-}
-
-/// Marks up to `limit` due jobs of `lane` that have no ticket as dispatched and returns them in the order they shall
-/// run. A paused lane has none; a tenant gets no more than it may have running.
-pub async fn mark_due(db: &mut PgConnection, lane: Lane, limit: i64) -> Result<Vec<JobId>> {
-    let sql = concat!(
-        "with recursive ",
-        waiting_tenants!(),
-        ", candidate as (
-            select w.tenant_id, coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
+        ), candidate as (
+            select coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
                 row_number() over (partition by w.tenant_id order by j.rank_at, j.id) as nth
             from waiting w join tenant t on t.id = w.tenant_id
             left join active a on a.tenant_id = w.tenant_id
             left join turn on turn.lane = $1 and turn.tenant_id = w.tenant_id
             cross join lateral (
                 select id, rank_at from job where lane = $1 and tenant_id = w.tenant_id and state = 'queued'
-                    and rank_at is not null and dispatched_at is null
-                    and (expires_at is null or expires_at > clock_timestamp())
-                order by rank_at, id limit case when t.max_running is null then $2
-                    else greatest(least($2, t.max_running - coalesce(a.running + a.sent, 0)), 0) end
+                    and rank_at is not null and (expires_at is null or expires_at > clock_timestamp()) and ",
+            $which,
+            " order by rank_at, id limit case when t.max_running is null then $2
+                    else greatest(least($2, t.max_running - coalesce(",
+            $taken,
+            ", 0)), 0) end
             ) j
             where not exists (select from lane where name = $1 and paused
                 and (paused_until is null or paused_until > clock_timestamp()))
         )
-        select id from candidate order by ",
-        in_turn!(),
-        " limit $2"
-    );
+        select id from candidate order by row_number() over (order by active + nth, served_at nulls first, rank_at, id) limit $2"
+        )
+    };
+}
+
+/// Marks up to `limit` due jobs of `lane` that have no ticket as dispatched and returns them in the order they shall
+/// run. A paused lane has none; a tenant gets no more than it may have running.
+pub async fn mark_due(db: &mut PgConnection, lane: Lane, limit: i64) -> Result<Vec<JobId>> {
+    let sql = in_turn!("dispatched_at is null", "a.running + a.sent");
     let due: Vec<JobId> = sqlx::query_scalar(sql).bind(lane).bind(limit).fetch_all(&mut *db).await?;
     // a statement of its own: joined with the choice, whose size PostgreSQL cannot guess, it would read the whole table
     let ids: Vec<Uuid> = due.iter().map(|j| j.0).collect();
@@ -121,30 +114,10 @@ pub async fn list_overdue(
     overdue: Duration,
     limit: i64,
 ) -> Result<Vec<JobId>> {
-    let sql = concat!(
-        "with recursive ",
-        waiting_tenants!(),
-        ", candidate as (
-            select coalesce(a.jobs, 0) as active, turn.served_at, j.id, j.rank_at,
-                row_number() over (partition by w.tenant_id order by j.rank_at, j.id) as nth
-            from waiting w join tenant t on t.id = w.tenant_id
-            left join active a on a.tenant_id = w.tenant_id
-            left join turn on turn.lane = $1 and turn.tenant_id = w.tenant_id
-            cross join lateral (
-                select id, rank_at from job where lane = $1 and tenant_id = w.tenant_id and state = 'queued'
-                    and rank_at is not null and run_at < clock_timestamp() - make_interval(secs => $3)
-                    and (expires_at is null or expires_at > clock_timestamp())
-                    and roots <@ $4 and (upload_id is null or $5)
-                order by rank_at, id limit case when t.max_running is null then $2
-                    -- tickets do not count: those of a dead relay or Redis are worth nothing
-                    else greatest(least($2, t.max_running - coalesce(a.running, 0)), 0) end
-            ) j
-            where not exists (select from lane where name = $1 and paused
-                and (paused_until is null or paused_until > clock_timestamp()))
-        )
-        select id from candidate order by ",
-        in_turn!(),
-        " limit $2"
+    // tickets do not count against the limit: those of a dead relay or Redis are worth nothing
+    let sql = in_turn!(
+        "run_at < clock_timestamp() - make_interval(secs => $3) and roots <@ $4 and (upload_id is null or $5)",
+        "a.running"
     );
     Ok(sqlx::query_scalar(sql)
         .bind(lane)
