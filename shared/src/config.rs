@@ -68,7 +68,7 @@ pub struct DatabaseArgs {
     /// TLS: disable, allow, prefer, require, verify-ca or verify-full
     #[arg(long, env, default_value = "prefer")]
     pub postgres_ssl_mode: PgSslMode,
-    /// Most connections this process keeps open
+    /// Most connections this process keeps open; a worker never has fewer than its slots and six more
     #[arg(long, env, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=500))]
     pub database_max_connections: u32,
 }

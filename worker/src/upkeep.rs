@@ -4,18 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::Error;
 use shared::error::Result;
 use shared::id::UploadId;
 use shared::job::{JobState, Lane};
 use shared::queue::Bell;
 use shared::store::leader::Leader;
 use shared::{lifecycle, store};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Worker;
 
 /// How often leases are checked: the most a dead worker's job waits beyond its lease.
 const EVERY: Duration = Duration::from_secs(2);
+/// Longest time for one duty.
+const DUTY: Duration = Duration::from_secs(60);
 /// Every so many rounds the slow duties are done: once a minute.
 const SLOW_EVERY: u32 = 30;
 /// Every so many rounds stray bytes are looked for: once an hour, and soon after the start.
@@ -48,7 +51,8 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
             () = worker.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
-        match leader.leads(&worker.db).await {
+        let leads = timeout(EVERY, leader.leads(&worker.db)).await;
+        match leads.unwrap_or_else(|e| Err(Error::unavailable("The database", e))) {
             Ok(true) => {}
             Ok(false) => continue,
             Err(error) => {
@@ -56,27 +60,30 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
                 continue;
             }
         }
-        note("rescue jobs of dead workers", rescue(&worker).await);
-        note("end expired jobs", expire(&worker).await);
-        note("erase finished tickets", sweep_tickets(&worker).await);
-        note("measure the queue", measure(&worker).await);
+        duty("rescue jobs of dead workers", rescue(&worker)).await;
+        duty("end expired jobs", expire(&worker)).await;
+        duty("erase finished tickets", sweep_tickets(&worker)).await;
+        duty("measure the queue", measure(&worker)).await;
         if round.is_multiple_of(SLOW_EVERY) {
-            note("forget dead workers", store::worker::prune(&worker.db).await.map(drop));
-            note("forget idempotency keys", forget_keys(&worker).await);
-            note("erase old jobs", erase_old(&worker, retention).await);
-            note("erase abandoned uploads", erase_abandoned(&worker).await);
-            note("erase unused uploads", erase_orphans(&worker).await);
+            duty("forget dead workers", forget_workers(&worker)).await;
+            duty("forget idempotency keys", forget_keys(&worker)).await;
+            duty("erase old jobs", erase_old(&worker, retention)).await;
+            duty("erase abandoned uploads", erase_abandoned(&worker)).await;
+            duty("erase unused uploads", erase_orphans(&worker)).await;
         }
         if round % STRAYS_EVERY == 1 {
-            note("erase stray bytes", erase_strays(&worker).await);
+            duty("erase stray bytes", erase_strays(&worker)).await;
         }
         round = round.wrapping_add(1);
     }
 }
 
-fn note(duty: &str, outcome: Result<()>) {
-    if let Err(error) = outcome {
-        tracing::warn!(%error, duty, "a duty could not be done; it is tried again");
+/// Does a duty, but not for ever: a PostgreSQL that is gone without a word must not keep the others waiting.
+async fn duty(name: &str, work: impl Future<Output = Result<()>>) {
+    match timeout(DUTY, work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, duty = name, "a duty could not be done; it is tried again"),
+        Err(_) => tracing::warn!(duty = name, "a duty took too long; it is tried again"),
     }
 }
 
@@ -144,6 +151,11 @@ async fn measure(worker: &Worker) -> Result<()> {
     worker.metrics.running.set(depth.running);
     worker.metrics.oldest_due.set(depth.oldest_due_seconds.unwrap_or(0.0));
     Ok(())
+}
+
+/// Forgets workers that have been silent for long.
+async fn forget_workers(worker: &Worker) -> Result<()> {
+    store::worker::prune(&worker.db).await.map(drop)
 }
 
 /// Forgets answers that nobody will ask for again.
