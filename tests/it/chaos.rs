@@ -6,6 +6,7 @@ mod cast;
 mod clients;
 mod faults;
 mod keeper;
+mod redis;
 mod silences;
 mod storm;
 mod verdict;

@@ -21,5 +21,6 @@ mod recovery;
 mod sentinel;
 mod settings;
 mod tidy;
+mod trio;
 mod up;
 mod uploads;

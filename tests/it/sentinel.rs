@@ -2,155 +2,20 @@
 //! primary is killed or stands still; API, worker, relay and doorbell move to the new one by themselves, and what the
 //! old one says when it comes back changes nothing.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, Role};
 use rustix::process::Signal;
 use serde_json::json;
 use tests::{Http, Installation, Program, samples};
 
-const PASSWORD: &str = "of-the-servers";
-const SENTINEL_PASSWORD: &str = "of-the-sentinels";
+use super::trio::{Trio, until};
+
 /// Between two jobs of the steady stream.
 const BEAT: Duration = Duration::from_millis(300);
 /// Longest time from the promotion of a server to the first job that came by a ticket through it, on a busy machine.
 const RESUMED: f64 = 4.0;
 /// A job whose ticket does not come is taken without one when it is so old.
 const OVERDUE: f64 = 5.0;
-
-/// A free port below those the kernel gives to clients, so that none of them takes it before the server does.
-fn free_port() -> u16 {
-    (0..1000)
-        .map(|_| 10_000 + u16::from_be_bytes(uuid::Uuid::new_v4().as_bytes()[..2].try_into().expect("two")) % 20_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
-}
-
-/// A Redis server that others replicate, or that replicates another.
-struct Server {
-    port: u16,
-    config: PathBuf,
-    program: Program,
-}
-
-impl Server {
-    fn start(folder: &Path, primary: Option<u16>) -> Self {
-        let port = free_port();
-        let own = folder.join(format!("redis-{port}"));
-        std::fs::create_dir_all(&own).expect("a folder");
-        let config = own.join("redis.conf");
-        let of = primary.map_or(String::new(), |p| format!("replicaof 127.0.0.1 {p}\n"));
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsave \"\"\nrequirepass {PASSWORD}\nmasterauth {PASSWORD}\n\
-             repl-diskless-sync-delay 0\n{of}",
-            own.display()
-        );
-        std::fs::write(&config, text).expect("writes");
-        Self { port, program: run(&config), config }
-    }
-
-    /// Starts it again, with the data and the role it had.
-    fn start_again(&mut self) {
-        self.program = run(&self.config);
-    }
-
-    fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> Option<T> {
-        let mut connection = connect(self.port, PASSWORD)?;
-        redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).ok()
-    }
-
-    fn is_primary(&self) -> bool {
-        matches!(self.ask(&["ROLE"]), Some(Role::Primary { .. }))
-    }
-
-    fn is_replica(&self) -> bool {
-        matches!(self.ask(&["ROLE"]), Some(Role::Replica { replication_state, .. }) if replication_state == "connected")
-    }
-
-    /// How many of our processes hear its doorbell.
-    fn ears(&self) -> usize {
-        let channels: Vec<String> = self.ask(&["PUBSUB", "CHANNELS", "ffprobe_api:*:bell"]).unwrap_or_default();
-        let heard = channels.iter().map(|c| self.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", c]));
-        heard.map(|n| n.map_or(0, |(_, n)| n)).sum()
-    }
-}
-
-fn run(config: &Path) -> Program {
-    let mut server = Program::start("redis", Path::new("redis-server"), &[config.to_str().expect("UTF-8")], &[]);
-    server.wait_for(|line| line.contains("Ready to accept connections").then_some(()), "it answers");
-    server
-}
-
-fn connect(port: u16, password: &str) -> Option<Connection> {
-    let client = Client::open(format!("redis://:{password}@127.0.0.1:{port}")).expect("a URL");
-    let connection = client.get_connection_with_timeout(Duration::from_millis(500)).ok()?;
-    connection.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-    Some(connection)
-}
-
-/// Two servers and three sentinels.
-struct Trio {
-    first: Server,
-    second: Server,
-    ports: Vec<u16>,
-    sentinels: Vec<Program>,
-}
-
-impl Trio {
-    async fn start(folder: &Path) -> Self {
-        let first = Server::start(folder, None);
-        let second = Server::start(folder, Some(first.port));
-        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let sentinels = ports.iter().map(|port| sentinel(folder, *port, first.port)).collect();
-        let trio = Self { first, second, ports, sentinels };
-        until("the replica follows", || trio.second.is_replica()).await;
-        until("the sentinels know each other", || trio.ports.iter().all(|port| knows_all(*port))).await;
-        trio
-    }
-
-    fn list(&self) -> String {
-        self.ports.iter().map(|p| format!("127.0.0.1:{p}")).collect::<Vec<_>>().join(",")
-    }
-}
-
-fn sentinel(folder: &Path, port: u16, primary: u16) -> Program {
-    let config = folder.join(format!("sentinel-{port}.conf"));
-    let text = format!(
-        "port {port}\nbind 127.0.0.1\ndir {}\nrequirepass {SENTINEL_PASSWORD}\n\
-         sentinel monitor film 127.0.0.1 {primary} 2\nsentinel auth-pass film {PASSWORD}\n\
-         sentinel down-after-milliseconds film 500\nsentinel failover-timeout film 2000\n",
-        folder.display()
-    );
-    std::fs::write(&config, text).expect("writes");
-    let arguments = [config.to_str().expect("UTF-8"), "--sentinel"];
-    let mut program = Program::start("sentinel", Path::new("redis-server"), &arguments, &[]);
-    program.wait_for(|line| line.contains("+monitor master film").then_some(()), "it watches");
-    let mut connection = connect(port, SENTINEL_PASSWORD).expect("answers");
-    // gossip sooner: what takes ten seconds by default is not what is tested here
-    let faster = ["info-period", "500", "publish-period", "250"];
-    redis::cmd("SENTINEL").arg("DEBUG").arg(&faster).exec(&mut connection).expect("is told");
-    program
-}
-
-/// Whether a sentinel has found the two others and the replica.
-fn knows_all(port: u16) -> bool {
-    let state = connect(port, SENTINEL_PASSWORD).and_then(|mut connection| {
-        let asked = redis::cmd("SENTINEL").arg("MASTER").arg("film").query(&mut connection);
-        asked.ok() as Option<std::collections::HashMap<String, String>>
-    });
-    state.is_some_and(|s| s["num-other-sentinels"] == "2" && s["num-slaves"] == "1")
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    begun.elapsed()
-}
 
 /// What became of a job.
 #[derive(Debug)]
@@ -184,19 +49,10 @@ impl Scene {
     async fn set() -> Self {
         let installation = Installation::new().await;
         let trio = Trio::start(installation.folder()).await;
-        let list = trio.list();
-        let secret = installation.folder().join("sentinel-password");
-        std::fs::write(&secret, SENTINEL_PASSWORD).expect("writes");
-        let settings = [
-            ("REDIS_URL", ""),
-            ("REDIS_SENTINELS", list.as_str()),
-            ("REDIS_SENTINEL_MASTER", "film"),
-            ("REDIS_SENTINEL_PASSWORD_FILE", secret.to_str().expect("UTF-8")),
-            ("REDIS_PASSWORD", PASSWORD),
-            ("REDIS_DB", "2"),
-            // cheap probes: two tests stream jobs at a time, and a busy machine would look like a late ticket
-            ("SANDBOX", "off"),
-        ];
+        let redis = trio.settings();
+        let mut settings: Vec<(&str, &str)> = redis.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        // cheap probes: two tests stream jobs at a time, and a busy machine would look like a late ticket
+        settings.push(("SANDBOX", "off"));
         let (api, http) = installation.api(&settings);
         let worker = installation.worker(&settings);
         until("both hear the doorbell of the primary", || trio.first.ears() == 2).await;

@@ -45,6 +45,7 @@ pub(super) type Doors = Arc<RwLock<Vec<Http>>>;
 /// Everybody on the stage.
 pub(super) struct Cast<'a> {
     installation: &'a Installation,
+    redis: Vec<(&'static str, String)>,
     ffprobe: String,
     lease: String,
     actors: Vec<Actor>,
@@ -54,11 +55,17 @@ pub(super) struct Cast<'a> {
 }
 
 impl<'a> Cast<'a> {
-    /// Starts everybody.
-    pub(super) fn start(installation: &'a Installation, ffprobe: String, lease: Duration, logs: PathBuf) -> Self {
+    /// Starts everybody, with these settings for Redis.
+    pub(super) fn start(
+        installation: &'a Installation,
+        redis: Vec<(&'static str, String)>,
+        ffprobe: String,
+        lease: Duration,
+        logs: PathBuf,
+    ) -> Self {
         let lease = lease.as_secs().to_string();
         let (actors, doors) = (Vec::new(), Doors::default());
-        let mut cast = Self { installation, ffprobe, lease, actors, doors, logs, started: 0 };
+        let mut cast = Self { installation, redis, ffprobe, lease, actors, doors, logs, started: 0 };
         for kind in (0..APIS).map(Kind::Api).chain([Kind::Relay; RELAYS]).chain([Kind::Worker; WORKERS]) {
             cast.enter(kind);
         }
@@ -87,7 +94,8 @@ impl<'a> Cast<'a> {
                 ("SANDBOX", "off"),
             ],
         };
-        let changes = [&all[..], own].concat();
+        let redis: Vec<_> = self.redis.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let changes = [&all[..], own, &redis].concat();
         let program = match kind {
             Kind::Api(number) => {
                 let (program, http) = self.installation.api(&changes);
@@ -168,6 +176,11 @@ impl<'a> Cast<'a> {
     /// How many stand still.
     pub(super) fn frozen(&self) -> usize {
         self.actors.iter().filter(|a| a.frozen_until.is_some()).count()
+    }
+
+    /// How many processes there are.
+    pub(super) fn present(&self) -> usize {
+        self.actors.len()
     }
 
     /// How many processes were started in all.

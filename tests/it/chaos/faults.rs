@@ -17,10 +17,14 @@ pub(super) enum Fault {
     FreezeRelay,
     /// Redis forgets everything.
     FlushRedis,
-    /// Redis is killed and stays away for some seconds.
+    /// Both servers of Redis are killed and stay away for some seconds.
     KillRedis,
     /// Redis takes connections and answers nothing for some seconds.
     FreezeRedis,
+    /// The primary of Redis is killed, the replica takes its place, and the killed one comes back.
+    KillPrimary,
+    /// The primary of Redis stands still, the replica takes its place, and the old one goes on as if nothing had happened.
+    FreezePrimary,
     /// PostgreSQL ends as if the power had failed, and starts again.
     RestartPostgres,
     /// PostgreSQL answers nothing for longer than a lease.
@@ -28,7 +32,7 @@ pub(super) enum Fault {
 }
 
 /// One round. Killed workers are the most frequent trouble there is.
-const ROUND: [Fault; 12] = [
+const ROUND: [Fault; 14] = [
     Fault::KillWorker,
     Fault::KillWorker,
     Fault::KillRelay,
@@ -39,6 +43,8 @@ const ROUND: [Fault; 12] = [
     Fault::FlushRedis,
     Fault::KillRedis,
     Fault::FreezeRedis,
+    Fault::KillPrimary,
+    Fault::FreezePrimary,
     Fault::RestartPostgres,
     Fault::FreezePostgres,
 ];

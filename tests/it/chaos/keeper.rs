@@ -1,123 +1,94 @@
-//! The private PostgreSQL and Redis of a storm: kept running by their supervisor, except when the storm wants one of
-//! them dead or silent. Used by the storm.
+//! The private PostgreSQL of a storm: kept running by its supervisor, except when the storm wants it dead or silent. Used by
+//! the storm and by tests of silences.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cli::private::PrivateServers;
-use redis::FromRedisValue;
 use rustix::process::{Pid, Signal, kill_process};
 use shared::store::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Longest wait for a server to be back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Server {
-    /// PostgreSQL.
-    Postgres,
-    /// Redis.
-    Redis,
-}
-
-enum Order {
-    /// Say the process id.
-    Pid(Server, oneshot::Sender<Option<u32>>),
-    /// Start nothing again for this long.
-    LookAway(Duration, oneshot::Sender<()>),
-}
-
 /// The servers and whoever keeps them running.
 pub(super) struct Keeper {
-    orders: mpsc::Sender<Order>,
+    /// For whoever asks for the process id.
+    questions: mpsc::Sender<oneshot::Sender<Option<u32>>>,
     task: JoinHandle<()>,
-    redis: redis::Client,
 }
 
 impl Keeper {
     /// Keeps these servers running from now on.
     pub(super) fn new(mut servers: PrivateServers) -> Self {
-        let redis = redis::Client::open(servers.redis_url()).expect("a Redis URL");
-        let (orders, mut inbox) = mpsc::channel(1);
+        let (questions, mut inbox) = mpsc::channel::<oneshot::Sender<Option<u32>>>(1);
         let task = tokio::spawn(async move {
             loop {
-                let order = tokio::select! {
+                let question = tokio::select! {
                     error = servers.supervise() => panic!("the servers cannot be kept running: {error:#}"),
-                    order = inbox.recv() => order,
+                    question = inbox.recv() => question,
                 };
-                // somebody who asked and went away needs no answer
-                match order {
-                    Some(Order::Pid(Server::Postgres, answer)) => drop(answer.send(servers.pids().postgres)),
-                    Some(Order::Pid(Server::Redis, answer)) => drop(answer.send(servers.pids().redis)),
-                    Some(Order::LookAway(time, answer)) => {
-                        sleep(time).await;
-                        let _ = answer.send(());
-                    }
+                match question {
+                    // somebody who asked and went away needs no answer
+                    Some(answer) => drop(answer.send(servers.pids().postgres)),
                     None => break,
                 }
             }
             servers.stop().await;
         });
-        Self { orders, task, redis }
+        Self { questions, task }
     }
 
-    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> T {
-        let (sender, answer) = oneshot::channel();
-        assert!(self.orders.send(order(sender)).await.is_ok(), "the servers are not kept any more");
-        answer.await.expect("the servers are kept")
-    }
-
-    async fn pid(&self, server: Server) -> u32 {
+    async fn pid(&self) -> u32 {
         let begun = Instant::now();
         loop {
-            if let Some(pid) = self.ask(|answer| Order::Pid(server, answer)).await {
+            let (sender, answer) = oneshot::channel();
+            assert!(self.questions.send(sender).await.is_ok(), "the servers are not kept any more");
+            if let Some(pid) = answer.await.expect("the servers are kept") {
                 return pid;
             }
-            assert!(begun.elapsed() < PATIENCE, "{server:?} is not running");
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL is not running");
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Ends a server without a word and lets nobody start it for `away`.
-    pub(super) async fn kill(&self, server: Server, signal: Signal, away: Duration) {
-        signal_one(self.pid(server).await, signal);
-        self.ask(|answer| Order::LookAway(away, answer)).await;
+    /// Ends it as if the power had failed; it is started again.
+    pub(super) async fn restart(&self) {
+        let begun = Instant::now();
+        let ended = self.pid().await;
+        signal_one(ended, Signal::QUIT);
+        // who asks for the process id again disturbs whoever starts the next one
+        while Path::new("/proc").join(ended.to_string()).exists() {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not end");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
-    /// Stops every process of a server for `time`.
-    pub(super) async fn freeze(&self, server: Server, time: Duration) {
+    /// Stops every process of it for `time`.
+    pub(super) async fn freeze(&self, time: Duration) {
         // the first one before the others: it makes no more of them then
-        let mut frozen = Frozen(vec![self.pid(server).await]);
+        let mut frozen = Frozen(vec![self.pid().await]);
         signal_one(frozen.0[0], Signal::STOP);
         frozen.0.extend(children(frozen.0[0]));
         frozen.0[1..].iter().for_each(|pid| signal_one(*pid, Signal::STOP));
         sleep(time).await;
     }
 
-    /// Waits until both servers answer.
+    /// Waits until it answers.
     pub(super) async fn back(&self, db: &Pool) {
         let begun = Instant::now();
-        while shared::store::ping(db).await.is_err() || self.redis::<String>(&["PING"]).await.is_none() {
-            assert!(begun.elapsed() < PATIENCE, "a server does not come back");
+        while shared::store::ping(db).await.is_err() {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not come back");
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// What Redis answers to a command; `None` if it does not answer.
-    pub(super) async fn redis<T: FromRedisValue>(&self, command: &[&str]) -> Option<T> {
-        let talk = async {
-            let mut connection = self.redis.get_multiplexed_async_connection().await?;
-            redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await
-        };
-        timeout(Duration::from_secs(2), talk).await.ok()?.ok()
-    }
-
     /// Stops the servers.
     pub(super) async fn stop(self) {
-        drop(self.orders);
+        drop(self.questions);
         self.task.await.expect("the servers were kept to the end");
     }
 }

@@ -12,7 +12,7 @@ use tests::{Http, Installation, Program, samples, servers};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::keeper::{Keeper, Server};
+use super::keeper::Keeper;
 
 /// Submits jobs and returns their ids.
 async fn submit(installation: &Installation, http: &Http, jobs: usize) -> Vec<Uuid> {
@@ -228,7 +228,7 @@ async fn everybody_stops_when_asked_while_postgres_hangs() {
     slow.hold();
     submit(&installation, &http, 1).await;
     slow.wait_for_one().await;
-    let hanging = keeper.freeze(Server::Postgres, Duration::from_secs(60));
+    let hanging = keeper.freeze(Duration::from_secs(60));
     let stopping = async {
         // long enough for every part to be waiting for an answer
         sleep(Duration::from_secs(3)).await;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::{Installation, samples, servers};
 use tokio::task::block_in_place;
@@ -15,7 +14,8 @@ use tokio::time::sleep;
 use super::cast::{Cast, Kind};
 use super::clients::{Clients, Tally};
 use super::faults::{Dice, Fault};
-use super::keeper::{Keeper, Server};
+use super::keeper::Keeper;
+use super::redis::Redis;
 
 /// How bad, and how long.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(super) struct Plan {
     pub(super) length: Duration,
     /// The workers' lease.
     pub(super) lease: Duration,
-    /// How long Redis is away.
+    /// How long Redis, or one server of it, is away.
     pub(super) redis_away: Duration,
 }
 
@@ -70,6 +70,7 @@ pub(super) struct History {
 pub(super) struct Storm<'a> {
     pub(super) installation: &'a Installation,
     pub(super) keeper: Keeper,
+    pub(super) redis: Redis,
     pub(super) cast: Cast<'a>,
     pub(super) history: History,
     dice: Dice,
@@ -81,12 +82,14 @@ pub(super) async fn rage(plan: Plan, judge: impl AsyncFnOnce(Storm<'_>, Tally)) 
     let (private, own) = servers::own().await;
     let keeper = Keeper::new(private);
     let installation = Installation::on(&own).await;
+    // beside the folder of the installation: who names that at the end is a process of ours that was left
+    let redis = Redis::start(&own.folder().join("redis-by-sentinel")).await;
     let (ffprobe, sources) = block_in_place(|| (varied_ffprobe(&installation), sources(&installation, plan.seed)));
     let logs = fresh_folder();
     let history = History { plan: plan.clone(), begun: Utc::now(), events: Vec::new(), logs: logs.clone() };
-    let cast = block_in_place(|| Cast::start(&installation, ffprobe, plan.lease, logs));
+    let cast = block_in_place(|| Cast::start(&installation, redis.settings(), ffprobe, plan.lease, logs));
     let clients = Clients::start(&cast.doors(), &sources, plan.jobs, plan.length);
-    let mut storm = Storm { installation: &installation, keeper, cast, history, dice: Dice::new(plan.seed) };
+    let mut storm = Storm { installation: &installation, keeper, redis, cast, history, dice: Dice::new(plan.seed) };
     storm.strike_for(plan.length, &clients).await;
     let tally = clients.done().await;
     judge(storm, tally).await;
@@ -158,28 +161,30 @@ impl Storm<'_> {
             }
             Fault::FreezeRelay => (Hit::Nobody, cast.freeze(dice, lease * 3 / 2, is_relay).unwrap_or_else(spared).1),
             Fault::FlushRedis => {
-                let flushed: Option<String> = self.keeper.redis(&["FLUSHALL"]).await;
-                assert!(flushed.is_some(), "Redis is there");
+                self.redis.flush();
                 (Hit::Nobody, "Redis forgot everything".to_owned())
             }
             Fault::KillRedis => {
-                self.keeper.kill(Server::Redis, Signal::KILL, away).await;
+                self.redis.kill(away).await;
                 (Hit::Nobody, "Redis was killed and away".to_owned())
             }
             Fault::FreezeRedis => {
-                self.keeper.freeze(Server::Redis, away).await;
+                self.redis.freeze(away).await;
                 (Hit::Nobody, "Redis stood still".to_owned())
             }
+            Fault::KillPrimary => (Hit::Nobody, self.redis.kill_primary(away).await),
+            Fault::FreezePrimary => (Hit::Nobody, self.redis.freeze_primary(away).await),
             Fault::RestartPostgres => {
-                self.keeper.kill(Server::Postgres, Signal::QUIT, Duration::ZERO).await;
+                self.keeper.restart().await;
                 (Hit::Everybody, "PostgreSQL ended at once and started again".to_owned())
             }
             Fault::FreezePostgres => {
-                self.keeper.freeze(Server::Postgres, lease * 5 / 4).await;
+                self.keeper.freeze(lease * 5 / 4).await;
                 (Hit::Everybody, "PostgreSQL stood still".to_owned())
             }
         };
         self.keeper.back(&self.installation.db).await;
+        self.redis.back().await;
         self.history.note(from, hit, what);
     }
 }

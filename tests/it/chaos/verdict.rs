@@ -44,7 +44,7 @@ struct Attempt {
 }
 
 /// Insists on all of it.
-pub(super) async fn judge(storm: Storm<'_>, tally: Tally) {
+pub(super) async fn judge(mut storm: Storm<'_>, tally: Tally) {
     let db = &storm.installation.db;
     all_ended(db).await;
     let refused = tally.refused.iter().fold(BTreeMap::<_, usize>::new(), |mut all, status| {
@@ -91,7 +91,8 @@ pub(super) async fn judge(storm: Storm<'_>, tally: Tally) {
     println!("chaos: {} jobs, {canceled} canceled, {failed} out of attempts", jobs.len());
     assert!(failed * 100 <= jobs.len(), "{failed} jobs ran out of attempts, which is more than bad luck");
     leases(&attempts, &storm.history.events);
-    redis(&storm).await;
+    redis(&mut storm).await;
+    everybody_hears(&mut storm).await;
     everybody_goes(storm).await;
 }
 
@@ -172,11 +173,11 @@ fn leases(attempts: &[Attempt], events: &[Event]) {
     assert!(unexplained.is_empty(), "leases were lost without a reason: {unexplained:#?}");
 }
 
-/// Redis holds a few keys: housekeeping has a few rounds to see to it.
-async fn redis(storm: &Storm<'_>) {
+/// The primary of Redis holds a few keys: housekeeping has a few rounds to see to it.
+async fn redis(storm: &mut Storm<'_>) {
     let begun = Instant::now();
     loop {
-        let keys: Vec<String> = storm.keeper.redis(&["KEYS", "*"]).await.expect("Redis answers");
+        let keys: Vec<String> = storm.redis.keys();
         // what stands before the id of a worker or ticket, or the whole name
         let kinds = keys.iter().fold(BTreeMap::<_, usize>::new(), |mut all, key| {
             let kind = key.splitn(3, ':').last().unwrap_or_default();
@@ -192,6 +193,22 @@ async fn redis(storm: &Storm<'_>) {
         }
         assert!(begun.elapsed() < Duration::from_secs(10), "Redis holds {} keys: {keys:#?}", keys.len());
         sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Every process has followed Redis through its failovers: it listens at the present primary and nowhere else.
+async fn everybody_hears(storm: &mut Storm<'_>) {
+    let (begun, all) = (Instant::now(), storm.cast.present());
+    loop {
+        let ears = storm.redis.ears();
+        if ears == (all, 0) {
+            return println!("chaos: all {all} processes listen at the present primary of Redis");
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "of {all} processes listen at primary and replica: {ears:?}"
+        );
+        sleep(Duration::from_millis(200)).await;
     }
 }
 
