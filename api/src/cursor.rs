@@ -2,10 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Datelike, TimeZone, Utc};
+use chrono::{DateTime, TimeZone, Utc};
 use shared::store::job::{After, Filter};
 use shared::{Code, Error};
 use uuid::Uuid;
+
+use crate::instant::check_instant;
 
 /// Microseconds (PostgreSQL's resolution), id, mark.
 const BYTES: usize = 8 + 16 + 8;
@@ -36,7 +38,7 @@ pub fn decode(text: &str, filter: &Filter) -> Result<After, Error> {
     let created_at: DateTime<Utc> = Utc
         .timestamp_micros(micros)
         .single()
-        .filter(|at| (1..=9999).contains(&at.year()))
+        .filter(|at| check_instant(*at).is_ok())
         .ok_or_else(|| wrong("The cursor names a time that does not exist."))?;
     Ok(After { created_at, id: shared::id::JobId(Uuid::from_slice(id).unwrap_or_default()) })
 }

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cursor;
 pub mod extract;
 pub mod idempotency;
+pub mod instant;
 pub mod layers;
 pub mod listen;
 pub mod metrics;

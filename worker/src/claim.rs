@@ -1,9 +1,9 @@
 //! How jobs come to this worker: by tickets through apalis, and straight from PostgreSQL when a ticket does not come.
 //!
-//! apalis fetches a ticket only while a slot is free; the handler claims the job, starts it on our own tracker and
-//! returns at once, so the ticket is acknowledged within milliseconds and no trouble of apalis with long tasks, drains
-//! or lost acknowledgements can touch a running job. Any apalis error ends its worker; a fresh one is built under a
-//! new name.
+//! apalis fetches a ticket only while a slot is free; the handler hands job and slot to a task of our own tracker, which
+//! claims and runs, and returns at once. The ticket is so acknowledged within milliseconds, and no trouble of apalis with
+//! long tasks, drains or lost acknowledgements can touch a running job. Any apalis error ends its worker; a fresh one is
+//! built under a new name.
 
 mod gate;
 
@@ -144,8 +144,8 @@ async fn take_back(worker: &Worker, job: JobId) {
     }
 }
 
-/// Takes jobs of a lane whose ticket did not come, until the worker drains. With a healthy relay and Redis it finds
-/// none.
+/// Takes jobs of a lane whose ticket did not come, until the worker drains. Where tickets come it finds little:
+/// they are faster.
 pub async fn overdue(worker: Arc<Worker>, lane: Lane) {
     let mut tick = interval(ASK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

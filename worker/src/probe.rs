@@ -98,10 +98,10 @@ async fn examine(
     };
     total.store(input.size, Ordering::Relaxed);
     let (name, size) = (input.name, input.size);
-    let limits = match met_limits_before(claim) {
-        true if worker.resource_retry == ResourceRetry::Once => Limits::of(claim.job.profile).widened(),
-        _ => Limits::of(claim.job.profile),
-    };
+    let mut limits = Limits::of(claim.job.profile);
+    if worker.resource_retry == ResourceRetry::Once && met_limits_before(claim) {
+        limits = limits.widened();
+    }
     let run = ffprobe.run(Probe { input: input.file, profile: claim.job.profile, limits, cancel, bytes_read }).await;
     worker.metrics.ffprobe_cpu.inc_by(run.usage.cpu_ms.unwrap_or(0) as f64 / 1000.0);
     worker.metrics.ffprobe_read.inc_by(run.usage.bytes_read.unwrap_or(0));

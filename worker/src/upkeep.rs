@@ -21,8 +21,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const DUTY: Duration = Duration::from_secs(60);
 /// Every so many rounds the slow duties are done: once a minute.
 const SLOW_EVERY: u32 = 30;
-/// Every so many rounds stray bytes are looked for: once an hour, and soon after the start.
-const STRAYS_EVERY: u32 = 1_800;
+/// Every so many rounds stray bytes are looked for, too: at the start and once an hour. A multiple of [`SLOW_EVERY`].
+const STRAYS_EVERY: u32 = 60 * SLOW_EVERY;
 /// Bytes without a row are strays once they are this old: an upload's row is written before its first byte.
 const STRAY_AGE: Duration = Duration::from_secs(3600);
 /// Uploads asked for in one query.
@@ -67,14 +67,23 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
         if round.is_multiple_of(SLOW_EVERY) {
             duty("forget dead workers", forget_workers(&worker)).await;
             duty("forget idempotency keys", forget_keys(&worker)).await;
-            duty("erase old jobs", erase_old(&worker, retention)).await;
-            duty("erase abandoned uploads", erase_abandoned(&worker)).await;
-            duty("erase unused uploads", erase_orphans(&worker)).await;
-        }
-        if round % STRAYS_EVERY == 1 {
-            duty("erase stray bytes", erase_strays(&worker)).await;
+            erase_all(&worker, retention, round).await;
         }
         round = round.wrapping_add(1);
+    }
+}
+
+/// The duties that erase bytes. Without the volume none is done: a row that went alone would leave its bytes behind.
+async fn erase_all(worker: &Worker, retention: Duration, round: u32) {
+    if !worker.sees_uploads().await {
+        tracing::warn!("the upload volume is not there, so old jobs and uploads are not erased; is it mounted?");
+        return;
+    }
+    duty("erase old jobs", erase_old(worker, retention)).await;
+    duty("erase abandoned uploads", erase_abandoned(worker)).await;
+    duty("erase unused uploads", erase_orphans(worker)).await;
+    if round.is_multiple_of(STRAYS_EVERY) {
+        duty("erase stray bytes", erase_strays(worker)).await;
     }
 }
 
@@ -170,9 +179,6 @@ async fn forget_keys(worker: &Worker) -> Result<()> {
 
 /// Erases jobs that ended longer ago than anybody wants to know, and their uploads.
 async fn erase_old(worker: &Worker, retention: Duration) -> Result<()> {
-    if !worker.sees_uploads().await {
-        return Ok(());
-    }
     for _ in 0..BATCHES {
         let (jobs, uploads) = lifecycle::prune(&worker.db, retention).await?;
         for upload in uploads {
@@ -188,9 +194,6 @@ async fn erase_old(worker: &Worker, retention: Duration) -> Result<()> {
 
 /// Erases bytes that no row knows: what a crash between the two left behind.
 async fn erase_strays(worker: &Worker) -> Result<()> {
-    if !worker.sees_uploads().await {
-        return Ok(());
-    }
     for batch in worker.storage.list(STRAY_AGE).await?.chunks(STRAY_BATCH) {
         let known = store::upload::list_known(&worker.db, batch).await?;
         for id in batch.iter().filter(|id| !known.contains(id)) {
@@ -202,9 +205,6 @@ async fn erase_strays(worker: &Worker) -> Result<()> {
 
 /// Erases uploads whose request ended without a word, for example with the process that served it.
 async fn erase_abandoned(worker: &Worker) -> Result<()> {
-    if !worker.sees_uploads().await {
-        return Ok(());
-    }
     for id in store::upload::list_abandoned(&worker.db, ABANDONED_SECONDS, UPLOAD_BATCH).await? {
         if store::upload::delete_unfinished(&worker.db, id).await? {
             erase(worker, id).await;
@@ -215,9 +215,6 @@ async fn erase_abandoned(worker: &Worker) -> Result<()> {
 
 /// Erases complete uploads that no job uses.
 async fn erase_orphans(worker: &Worker) -> Result<()> {
-    if !worker.sees_uploads().await {
-        return Ok(());
-    }
     for id in store::upload::list_orphans(&worker.db, ORPHANED_SECONDS, UPLOAD_BATCH).await? {
         if lifecycle::forget_upload(&worker.db, id).await? {
             erase(worker, id).await;

@@ -12,10 +12,10 @@ use shared::store::lane::StoredLane;
 use shared::{Code, Error, store};
 use utoipa::ToSchema;
 
-use super::jobs::request::check_instant;
 use crate::App;
 use crate::auth::{Platform, Viewer};
 use crate::extract::{Id, Json};
+use crate::instant::check_instant;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
 

@@ -17,11 +17,11 @@ use shared::{Code, Error, lifecycle, store};
 use utoipa::ToSchema;
 
 use super::accepted;
-use super::request::check_instant;
 use super::view::JobView;
 use crate::App;
 use crate::auth::Submitter;
 use crate::extract::{Id, Json};
+use crate::instant::check_instant;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
 

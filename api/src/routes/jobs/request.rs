@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
@@ -12,6 +12,7 @@ use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::instant::check_instant;
 use crate::settings::Limits;
 
 /// Jobs on a page when the client does not say.
@@ -77,14 +78,6 @@ fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
         return Err(Error::new(Code::InvalidValue, detail).at("/external_id"));
     }
     Ok(())
-}
-
-/// An instant that PostgreSQL and everybody else can hold.
-pub fn check_instant(at: DateTime<Utc>) -> Result<(), Error> {
-    if (1..=9999).contains(&at.year()) {
-        return Ok(());
-    }
-    Err(Error::new(Code::InvalidValue, "The year of an instant is between 1 and 9999."))
 }
 
 fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
