@@ -77,6 +77,38 @@ failures! {
     UploadGone = "upload_gone" Permanent false "The upload's bytes are no longer stored. Upload the file again.",
     /// The storage did not answer as it should.
     StorageError = "storage_error" Transient true "Reading the input failed. It is tried again by itself; if it stays, an operator looks at the worker's log.",
+    /// The address is not one the service may connect to: not public, or against its lists.
+    UrlNotAllowed = "url_not_allowed" Permanent false "The service does not connect to this address: it is not public, or the operator's lists of hosts and ports forbid it.",
+    /// The name of the host does not exist.
+    HostNotFound = "host_not_found" Permanent false "There is no host of this name. Check the spelling of the URL.",
+    /// The name service did not answer.
+    DnsError = "dns_error" Transient true "The host's name could not be looked up. It is tried again by itself.",
+    /// No connection to the host came about.
+    ConnectFailed = "connect_failed" Transient true "The host did not take a connection. It is tried again by itself; check that the server runs and is reachable.",
+    /// The host's certificate is not valid.
+    TlsError = "tls_error" Permanent false "The host's certificate is not valid for its name, or not trusted. Renew it, or use another address.",
+    /// The host says that the object is not there.
+    RemoteNotFound = "remote_not_found" Permanent false "The server has no object at this address (404 or 410). Check the URL or the key.",
+    /// The host refuses to hand the object out.
+    RemoteForbidden = "remote_forbidden" Permanent false "The server refuses access (401, 403 or 407). A signed URL may have expired: submit the job again with a fresh one.",
+    /// The host answers with something that is no object.
+    RemoteRejected = "remote_rejected" Permanent false "The server's answer cannot be used. Open the URL with curl to see what it says.",
+    /// The host says that it cannot answer now.
+    RemoteUnavailable = "remote_unavailable" Transient true "The server could not answer (429 or 5xx). It is tried again by itself.",
+    /// The connection broke off in the middle, again and again.
+    ConnectionLost = "connection_lost" Transient true "The connection broke off while the object was read. It is tried again by itself.",
+    /// The host sends fewer bytes a second than the service waits for.
+    RemoteTooSlow = "remote_too_slow" Transient true "The server sent too few bytes a second. It is tried again by itself.",
+    /// The object was replaced while it was read.
+    SourceChanged = "source_changed" Transient true "The object changed while it was read. It is tried again by itself; wait until it is written completely.",
+    /// The host cannot send parts of the object, and the whole is larger than the budget.
+    RangeNotSupported = "range_not_supported" Permanent false "The server cannot send parts of a file (range requests), or does not tell its size. Upload the file, or serve it from a server that can.",
+    /// The host redirects too often.
+    TooManyRedirects = "too_many_redirects" Permanent false "The URL redirects more often than is followed. Name the final address.",
+    /// The job would read or did read more than its budget, or ran longer.
+    BudgetExceeded = "budget_exceeded" Resource false "The job met the budget it was given. Raise max_read_bytes or max_seconds, or choose a profile that reads less.",
+    /// This worker cannot confine ffprobe to one port, so it does not give it remote input.
+    SandboxUnavailable = "sandbox_unavailable" Internal true "The worker's kernel cannot confine ffprobe for remote input, and SANDBOX=required forbids going on. An operator runs a newer kernel, or accepts less.",
     /// The attempt ran longer than its deadline.
     DeadlineExceeded = "deadline_exceeded" Resource false "Probing took longer than the profile allows. The file is probably damaged or made to be slow.",
     /// ffprobe used more processor time than allowed.
@@ -114,6 +146,9 @@ pub struct Failure {
     pub hint: String,
     /// Whether another attempt can help.
     pub retryable: bool,
+    /// Seconds the other side asks to be left alone (HTTP `Retry-After`); another attempt comes no sooner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
 }
 
 impl Failure {
@@ -125,6 +160,7 @@ impl Failure {
             message: message.into(),
             hint: code.hint().into(),
             retryable: code.retryable(),
+            retry_after_seconds: None,
         }
     }
 }
