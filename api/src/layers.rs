@@ -151,6 +151,7 @@ mod tests {
             queue: Queue::new(redis, shared::id::InstallationId::new()).expect("a queue"),
             storage: storage::Storage::new("/nowhere".into()),
             roots: Vec::new(),
+            keys: shared::sealed::KeyRing::parse("t:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=").unwrap(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             base_url: String::new(),
             limits,

@@ -25,6 +25,7 @@ use shared::id::JobId;
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
 use shared::queue::{Bell, Queue, Sent};
+use shared::sealed::KeyRing;
 use shared::storage::Storage;
 use shared::store::{self, Pool};
 use tokio::net::TcpListener;
@@ -49,6 +50,8 @@ pub struct App {
     pub storage: Storage,
     /// All configured media roots; a tenant sees those granted to it.
     pub roots: Vec<MediaRoot>,
+    /// For what is encrypted at rest.
+    pub keys: KeyRing,
     /// For checking keys.
     pub pepper: Pepper,
     /// What clients reach us by, without a trailing slash; empty for relative links.

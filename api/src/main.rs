@@ -59,6 +59,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // every setting is checked before anything is touched
     let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
+    let keys = args.encryption.keys()?;
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 
     let db = store::connect(options, args.database.database_max_connections);
@@ -88,6 +89,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        keys,
         base_url,
         limits: Limits::new(&args),
         volume: Default::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use shared::access::{ApiKey, Pepper};
-use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
+use shared::config::{self, ConfigError, DatabaseArgs, EncryptionArgs, FileArgs, RedisArgs, TelemetryArgs};
 
 use crate::listen::Bounds;
 
@@ -71,6 +71,9 @@ pub struct ServeArgs {
     /// Where media lies.
     #[command(flatten)]
     pub files: FileArgs,
+    /// Secrets at rest.
+    #[command(flatten)]
+    pub encryption: EncryptionArgs,
     /// Logs and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

@@ -57,6 +57,8 @@ pub struct Principal {
     pub platform: bool,
     /// Names of media roots granted to the tenant; `*` is every root.
     pub media_roots: Vec<String>,
+    /// Names of S3 profiles granted to the tenant; `*` is every profile.
+    pub s3_profiles: Vec<String>,
 }
 
 /// A secret only the service knows, mixed into every stored digest.

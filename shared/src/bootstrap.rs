@@ -5,13 +5,19 @@ use sqlx::PgPool;
 
 use crate::access::{ApiKey, Pepper, Role};
 use crate::error::Result;
-use crate::store::access::{self, NewKey, Reach};
+use crate::store::access::{self, Grants, NewKey, Reach};
 
 /// Name of the first tenant.
 pub const FIRST_TENANT: &str = "default";
 
-/// Grants a tenant every configured media root, those added later too.
-pub const EVERY_ROOT: &str = "*";
+/// Grants a tenant everything of a kind, what is added later too.
+const EVERYTHING: &str = "*";
+
+/// Every media root and S3 profile: what the first tenant is granted.
+pub fn everything() -> Grants {
+    let all = || vec![EVERYTHING.to_owned()];
+    Grants { media_roots: all(), s3_profiles: all() }
+}
 
 /// A new random key.
 pub fn mint() -> ApiKey {
@@ -28,14 +34,14 @@ pub enum Bootstrap {
 }
 
 /// Stores `key` as an admin key with platform reach, unless there is any admin key. The tenant is granted every media
-/// root when it is created; a tenant that exists keeps its grants.
+/// root and S3 profile when it is created; a tenant that exists keeps its grants.
 pub async fn first_admin(db: &PgPool, pepper: &Pepper, key: &ApiKey) -> Result<Bootstrap> {
     let mut tx = db.begin().await?;
     access::lock_bootstrap(&mut *tx).await?;
     if access::any_admin_key(&mut *tx).await? {
         return Ok(Bootstrap::NotNeeded);
     }
-    let tenant = access::ensure_tenant(&mut *tx, FIRST_TENANT, &[EVERY_ROOT.to_owned()]).await?;
+    let tenant = access::ensure_tenant(&mut *tx, FIRST_TENANT, &everything()).await?;
     let new = NewKey {
         tenant,
         public_id: key.public_id(),

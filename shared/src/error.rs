@@ -51,6 +51,14 @@ codes! {
     PathNotAllowed = 400 "path_not_allowed" "Path not allowed",
     /// The path is in no media root that the tenant was granted.
     NoMediaRoot = 400 "no_media_root" "Not in a media root",
+    /// The URL is not one the service may connect to, or is none.
+    UrlNotAllowed = 400 "url_not_allowed" "URL not allowed",
+    /// The file's extension is not among those the operator allows.
+    ExtensionNotAllowed = 400 "extension_not_allowed" "Extension not allowed",
+    /// No S3 profile of this name was granted to the tenant.
+    NoS3Profile = 400 "no_s3_profile" "No such S3 profile",
+    /// The bucket or key lies outside of what the S3 profile opens.
+    ObjectNotAllowed = 400 "object_not_allowed" "Object not allowed",
     /// The cursor was not made by this service or was made for other filters.
     InvalidCursor = 400 "invalid_cursor" "Invalid cursor",
     /// No credentials, or credentials that are wrong, expired or revoked.
@@ -77,6 +85,8 @@ codes! {
     IdempotencyMismatch = 422 "idempotency_mismatch" "Idempotency-Key used for another request",
     /// The job has not ended yet, so there is no result.
     ResultNotReady = 409 "result_not_ready" "Result not ready",
+    /// The result holds no series for this stream: another profile made it, or there is no such stream.
+    NoSeries = 404 "no_series" "No such series",
     /// The job ended without a result.
     NoResult = 409 "no_result" "The job has no result",
     /// The upload has not received all of its bytes.

@@ -2,6 +2,8 @@
 //! `state` is [`crate::lifecycle`].
 
 pub mod failure;
+pub mod options;
+pub mod progress;
 pub mod retry;
 pub mod source;
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use failure::{Failure, FailureClass, FailureCode};
+pub use options::{Accept, Budget, FrameSampling, Options};
+pub use progress::{Estimate, Progress};
 pub use source::{Located, Source};
 
 use crate::id::{JobId, LeaseToken, TenantId};
@@ -59,31 +63,47 @@ impl JobState {
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Profile {
+    /// What the headers say; the smallest read. Fields that only the media itself tells may be missing.
+    Quick,
     /// Format, streams, chapters, programs, and the first frame of video that may be HDR (its metadata often stands only
     /// there).
     #[default]
     Standard,
+    /// `standard`, and every packet of the file: bit rates over time, groups of pictures, gaps, interleaving. Reads it all.
+    Packets,
+    /// `standard`, and the first frames and some windows of frames of one video stream, decoded.
+    Frames,
 }
 
 impl Profile {
+    /// All profiles, from the cheapest.
+    pub const ALL: [Self; 4] = [Self::Quick, Self::Standard, Self::Packets, Self::Frames];
+
     /// The word used in JSON, SQL and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Quick => "quick",
             Self::Standard => "standard",
+            Self::Packets => "packets",
+            Self::Frames => "frames",
         }
     }
 
     /// Which lane its jobs wait in.
     pub fn lane(self) -> Lane {
         match self {
-            Self::Standard => Lane::Fast,
+            Self::Quick | Self::Standard => Lane::Fast,
+            Self::Packets | Self::Frames => Lane::Scan,
         }
     }
 
-    /// How long one attempt may run (wall clock, running time only).
-    pub fn deadline(self) -> Duration {
+    /// How long one attempt may run (wall clock, running time only) on an input of this many bytes. A scan gets ten
+    /// minutes and what it takes to read the input at 20 MB/s: 52 minutes for 50 GB.
+    pub fn deadline(self, input_bytes: u64) -> Duration {
         match self {
+            Self::Quick => Duration::from_secs(30),
             Self::Standard => Duration::from_secs(120),
+            Self::Packets | Self::Frames => Duration::from_secs(600 + input_bytes / 20_000_000),
         }
     }
 }
@@ -141,15 +161,6 @@ impl Priority {
     pub const AGEING: Duration = Duration::from_secs(300);
 }
 
-/// How far a running job is. All null until known.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Progress {
-    /// Bytes of the input read so far.
-    pub bytes_read: Option<i64>,
-    /// Bytes the whole input has.
-    pub bytes_total: Option<i64>,
-}
-
 /// What a client asks for, checked and ready to be stored.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -159,8 +170,12 @@ pub struct NewJob {
     pub source: Source,
     /// For a path: the media roots to look in. A worker without all of them never claims the job.
     pub located: Option<Located>,
+    /// For a URL: the whole of it and the request headers, sealed. Only a worker opens it.
+    pub sealed: Option<Vec<u8>>,
     /// How deep to look.
     pub profile: Profile,
+    /// What else it may do and how much it may take.
+    pub options: Options,
     /// Which job goes first.
     pub priority: Priority,
     /// The client's own name for the job, unique per tenant.
@@ -188,6 +203,8 @@ pub struct Job {
     pub source: Source,
     /// For a path: the media roots to look in.
     pub located: Option<Located>,
+    /// What else it may do and how much it may take.
+    pub options: Options,
     /// Where it waits.
     pub lane: Lane,
     /// Which job goes first.
@@ -227,4 +244,6 @@ pub struct Claim {
     pub lease: Duration,
     /// The client's name for the upload, if the source is one.
     pub upload_name: Option<String>,
+    /// The whole URL and its request headers, sealed, if the source is one.
+    pub sealed: Option<Vec<u8>>,
 }

@@ -4,12 +4,13 @@
 //! 3  lifecycle · bootstrap                      every change of a job's state; the first key
 //! 2  store · queue · storage                    PostgreSQL, Redis, the upload volume; neighbours do not import each other
 //! 1  job · media · access                       words and rules: no I/O, no clock, no async
-//! 0  id · error · config · telemetry · shutdown
+//! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
 
 pub mod config;
 pub mod error;
 pub mod id;
+pub mod sealed;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -242,7 +242,7 @@ pub async fn finish(db: &PgPool, claim: &Claim, result: &NewResult, stderr_tail:
     let id = claim.job.id;
     let mut tx = db.begin().await?;
     let Some(number) = store::job::lease::succeed(&mut *tx, id, claim.token).await? else { return Ok(Held::No) };
-    store::result::insert(&mut *tx, id, result).await?;
+    store::result::insert(&mut tx, id, result).await?;
     store::attempt::end(
         &mut *tx,
         id,

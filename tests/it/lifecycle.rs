@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::id::{JobId, LeaseToken, TenantId, WorkerId};
-use shared::job::{Claim, Failure, FailureCode, JobState, Lane, Located, NewJob, Priority, Profile, Source};
+use shared::job::{Claim, Failure, FailureCode, JobState, Lane, Located, NewJob, Options, Priority, Profile, Source};
 use shared::lifecycle::{self, Beat, Held};
 use shared::store::job::lease::Claimant;
 use shared::store::result::NewResult;
@@ -13,11 +13,18 @@ use tests::Installation;
 
 fn worker(roots: &[&str]) -> Claimant {
     let media_roots = roots.iter().map(|r| (*r).to_owned()).collect();
-    Claimant { id: WorkerId::new(), name: "w".into(), media_roots, has_uploads: false, lease: Duration::from_secs(20) }
+    Claimant {
+        id: WorkerId::new(),
+        name: "w".into(),
+        media_roots,
+        has_uploads: false,
+        s3_profiles: Vec::new(),
+        lease: Duration::from_secs(20),
+    }
 }
 
 async fn tenant(db: &Pool) -> TenantId {
-    store::access::ensure_tenant(db, "default", &[]).await.expect("a tenant")
+    store::access::ensure_tenant(db, "default", &store::access::Grants::default()).await.expect("a tenant")
 }
 
 fn new_job(tenant: TenantId) -> NewJob {
@@ -25,7 +32,9 @@ fn new_job(tenant: TenantId) -> NewJob {
         tenant,
         source: Source::Path { path: "/a.mp4".into() },
         located: Some(Located { roots: vec!["media".into()], inside: "a.mp4".into() }),
+        sealed: None,
         profile: Profile::Standard,
+        options: Options::default(),
         priority: Priority::Normal,
         external_id: None,
         metadata: serde_json::Map::new(),
@@ -35,7 +44,7 @@ fn new_job(tenant: TenantId) -> NewJob {
 }
 
 fn result() -> NewResult {
-    NewResult { media: json!({}), ffprobe: "{}".into(), provenance: json!({}), warnings: vec![], degraded: false }
+    NewResult { media: json!({}), ffprobe: "{}".into(), provenance: json!({}), ..NewResult::default() }
 }
 
 async fn overdue(db: &Pool, roots: &[&str]) -> Vec<JobId> {
@@ -346,7 +355,7 @@ async fn one_tenants_backlog_does_not_keep_another_waiting() {
         select gen_random_uuid(), $1, 'standard', 'fast', 1, 'a', '{media}', 'a', 5, clock_timestamp() + interval '5 minutes'
         from generate_series(1, $2)";
     sqlx::query(bulk).bind(heavy).bind(20_000).execute(db).await.expect("fills");
-    let light = store::access::ensure_tenant(db, "light", &[]).await.expect("a tenant");
+    let light = store::access::ensure_tenant(db, "light", &store::access::Grants::default()).await.expect("a tenant");
     let single = lifecycle::submit(db, &new_job(light)).await.expect("submits").id;
     // one slot: every round sends one ticket, whose job is run at once
     let mut served = Vec::new();
@@ -434,7 +443,7 @@ async fn an_overdue_backlog_at_its_limit_hides_nobody() {
         first.push(lifecycle::submit(db, &new_job(limited)).await.expect("submits").id);
     }
     lifecycle::claim(db, first[0], &worker(&["media"])).await.expect("asks").expect("is to be had");
-    let other = store::access::ensure_tenant(db, "other", &[]).await.expect("a tenant");
+    let other = store::access::ensure_tenant(db, "other", &store::access::Grants::default()).await.expect("a tenant");
     let theirs = lifecycle::submit(db, &new_job(other)).await.expect("submits").id;
     sqlx::query("update job set run_at = run_at - interval '1 minute'").execute(db).await.expect("waits");
     assert_eq!(overdue(db, &["media"]).await, [theirs]);

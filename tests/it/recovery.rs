@@ -135,6 +135,7 @@ async fn a_file_that_kills_every_worker_runs_out_of_attempts() {
         name: "doomed".into(),
         media_roots: vec!["media".into()],
         has_uploads: true,
+        s3_profiles: Vec::new(),
         lease: Duration::from_secs(20),
     };
     for attempt in 1..=5 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use shared::access::{Pepper, Role};
 use shared::bootstrap::{first_admin, mint};
-use shared::store::access::{NewKey, Reach, ensure_tenant, insert_key};
+use shared::store::access::{Grants, NewKey, Reach, ensure_tenant, insert_key};
 use shared::store::{self, Pool};
 use tempfile::TempDir;
 
@@ -17,6 +17,9 @@ use crate::servers::{Servers, servers};
 
 /// A pepper like any other.
 const PEPPER: &str = "f3a1c05d7e924b68a0d1e2f3948576b1c2d3e4f5";
+
+/// A key that nobody else has.
+const ENCRYPTION_KEYS: &str = "test:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
 
 /// One installation.
 pub struct Installation {
@@ -84,6 +87,7 @@ impl Installation {
             ("MEDIA_ROOTS", format!("media={}", self.media().display())),
             ("STORAGE_URL", format!("file://{}", self.uploads().display())),
             ("API_KEY_PEPPER", PEPPER.to_owned()),
+            ("ENCRYPTION_KEYS", ENCRYPTION_KEYS.to_owned()),
             ("API_PORT", "0".to_owned()),
             ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
             ("LOG_LEVEL", "debug".to_owned()),
@@ -135,8 +139,9 @@ impl Installation {
 
     /// A key of another tenant, or of this one with another role.
     pub async fn another_key(&self, tenant: &str, role: Role, roots: &[&str]) -> String {
-        let roots: Vec<String> = roots.iter().map(|r| (*r).to_owned()).collect();
-        let tenant = ensure_tenant(&self.db, tenant, &roots).await.expect("a tenant");
+        let media_roots: Vec<String> = roots.iter().map(|r| (*r).to_owned()).collect();
+        let grants = Grants { media_roots, s3_profiles: Vec::new() };
+        let tenant = ensure_tenant(&self.db, tenant, &grants).await.expect("a tenant");
         let key = mint();
         let digest = key.digest(&Pepper::new(PEPPER.to_owned().into()));
         let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach: Reach::Tenant };

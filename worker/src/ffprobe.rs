@@ -55,7 +55,7 @@ pub struct Probe {
 impl Probe {
     /// A probe with the limits of its profile, which nobody cancels.
     pub fn new(input: File, profile: Profile) -> Self {
-        let (limits, cancel, bytes_read) = (Limits::of(profile), CancellationToken::new(), Arc::default());
+        let (limits, cancel, bytes_read) = (Limits::of(profile, 0), CancellationToken::new(), Arc::default());
         Self { input, profile, limits, cancel, bytes_read }
     }
 }
@@ -199,7 +199,7 @@ impl Ffprobe {
         let path = dir.path().join("canary");
         File::create(&path).and_then(|mut f| f.write_all(&silence())).context("writing the canary's sound file")?;
         let open = || File::open(&path).context("opening the canary's sound file");
-        let order = self.order(Limits::of(Profile::Standard));
+        let order = self.order(Limits::of(Profile::Standard, 0));
         let protections = jail::try_walls(&self.launcher, &order, open()?, dir.path()).await?;
         let missing = protections.missing();
         if self.sandbox == Sandbox::Required && !missing.is_empty() {

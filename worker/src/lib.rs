@@ -20,6 +20,7 @@ use std::time::Duration;
 use shared::id::{InstallationId, WorkerId};
 use shared::job::Lane;
 use shared::queue::{Bell, Queue};
+use shared::sealed::KeyRing;
 use shared::storage::Storage;
 use shared::store::Pool;
 use shared::store::job::lease::Claimant;
@@ -60,6 +61,8 @@ pub struct Worker {
     pub storage: Storage,
     /// Configured media roots; those mounted are in `condition`.
     pub roots: MediaRoots,
+    /// For what is encrypted at rest.
+    pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.
     pub ffprobe: Option<Ffprobe>,
     /// What happens to a job that met a limit of the jail.
@@ -100,6 +103,7 @@ impl Worker {
             name: self.identity.name.clone(),
             media_roots: now.media_roots.clone(),
             has_uploads: now.has_uploads,
+            s3_profiles: self.identity.s3_profiles.clone(),
             lease: self.lease,
         }
     }

@@ -77,6 +77,8 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), Storage::new(args.files.storage_dir()?));
 
+    let keys = args.encryption.keys()?;
+
     let (ffprobe, protections) = if args.has(Role::Probe) {
         let (ffprobe, protections) = find_ffprobe(&args).await?;
         report(&protections);
@@ -114,6 +116,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         installation,
         storage,
         roots,
+        keys,
         ffprobe,
         resource_retry: args.resource_retry,
         slots: Slots::new(slots, &lanes),
@@ -152,6 +155,7 @@ fn identity(
         lanes: args.lanes().iter().map(|l| l.as_str().to_owned()).collect(),
         slots: if args.has(Role::Probe) { i32::try_from(slots)? } else { 0 },
         protections: serde_json::to_value(protections)?,
+        s3_profiles: Vec::new(),
     })
 }
 

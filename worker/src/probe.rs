@@ -68,7 +68,7 @@ async fn attempt(worker: &Worker, claim: &Claim, claimed_from: Instant) -> End {
     let progress = || {
         let known =
             |n: &AtomicU64| Some(n.load(Ordering::Relaxed)).filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
-        Some(Progress { bytes_read: known(&bytes_read), bytes_total: known(&total) })
+        Some(Progress { bytes_read: known(&bytes_read), bytes_total: known(&total), ..Progress::default() })
     };
     let stop = tokio::select! {
         end = &mut work => return end,
@@ -98,7 +98,7 @@ async fn examine(
     };
     total.store(input.size, Ordering::Relaxed);
     let (name, size) = (input.name, input.size);
-    let mut limits = Limits::of(claim.job.profile);
+    let mut limits = Limits::of(claim.job.profile, size);
     if worker.resource_retry == ResourceRetry::Once && met_limits_before(claim) {
         limits = limits.widened();
     }
@@ -139,6 +139,9 @@ async fn open(worker: &Worker, claim: &Claim) -> Result<OpenInput, Failure> {
         }
         (Source::Path { .. }, None) => {
             return Err(Failure::new(FailureCode::Internal, "The job names a path, but no place to look for it."));
+        }
+        (Source::Url { .. } | Source::S3 { .. }, _) => {
+            return Err(Failure::new(FailureCode::Internal, "This worker cannot read remote objects."));
         }
     };
     match timeout(OPEN_PATIENCE, tokio::task::spawn_blocking(opening)).await {
@@ -186,7 +189,14 @@ async fn describe(name: String, size: u64, run: Run, provenance: serde_json::Val
     });
     let reason = match described.await {
         Ok(Ok((media, ffprobe))) => {
-            let result = NewResult { media, ffprobe, provenance, warnings: run.warnings, degraded: run.degraded };
+            let result = NewResult {
+                media,
+                ffprobe,
+                provenance,
+                warnings: run.warnings,
+                degraded: run.degraded,
+                ..NewResult::default()
+            };
             return End::Result { result: Box::new(result), stderr_tail };
         }
         Ok(Err(reason)) => reason,

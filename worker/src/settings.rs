@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::config::{self, ConfigError, DatabaseArgs, FileArgs, RedisArgs, TelemetryArgs};
+use shared::config::{self, ConfigError, DatabaseArgs, EncryptionArgs, FileArgs, RedisArgs, TelemetryArgs};
 use shared::job::Lane;
 
 use crate::jail::Sandbox;
@@ -126,6 +126,9 @@ pub struct WorkArgs {
     /// Where media lies.
     #[command(flatten)]
     pub files: FileArgs,
+    /// Secrets at rest.
+    #[command(flatten)]
+    pub encryption: EncryptionArgs,
     /// Logs and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

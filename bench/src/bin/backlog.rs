@@ -49,6 +49,7 @@ impl Side {
             name: "bench".into(),
             media_roots: vec!["media".into()],
             has_uploads: true,
+            s3_profiles: Vec::new(),
             lease: Duration::from_secs(20),
         };
         Self { installation, http, _api: api, claimant }
@@ -58,7 +59,9 @@ impl Side {
         let db = &self.installation.db;
         sqlx::query("set statement_timeout = 0").execute(db).await.expect("sets");
         for n in 0..tenants {
-            let tenant = store::access::ensure_tenant(db, &format!("t{n}"), &[]).await.expect("a tenant");
+            let tenant = store::access::ensure_tenant(db, &format!("t{n}"), &store::access::Grants::default())
+                .await
+                .expect("a tenant");
             // in pieces, so that no statement runs into its limit
             for _ in 0..(jobs / tenants).div_euclid(20_000).max(1) {
                 self.fill_piece(tenant, (jobs / tenants).min(20_000)).await;

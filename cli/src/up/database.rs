@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use shared::access::{ApiKey, Pepper, Role};
-use shared::bootstrap::{self, EVERY_ROOT, FIRST_TENANT};
+use shared::bootstrap::{self, FIRST_TENANT};
 use shared::store::access::{NewKey, Reach, ensure_tenant, find_key, insert_key};
 use shared::store::{connect, migrate};
 
@@ -39,7 +39,7 @@ pub(super) async fn prepare(url: &str, pepper: &Pepper, plan: &Plan) -> Result<A
     let key = bootstrap::mint();
     write_private(&path, key.expose())?;
     let tenant =
-        ensure_tenant(&pool, FIRST_TENANT, &[EVERY_ROOT.to_owned()]).await.context("could not find the tenant")?;
+        ensure_tenant(&pool, FIRST_TENANT, &bootstrap::everything()).await.context("could not find the tenant")?;
     let (public_id, digest) = (key.public_id(), key.digest(pepper));
     let name = "admin key of probectl up";
     let new = NewKey { tenant, public_id, digest, name, role: Role::Admin, reach: Reach::Platform };

@@ -1,4 +1,4 @@
-//! The files that `up` keeps in the state directory: folders, the pepper, the admin key's file.
+//! The files that `up` keeps in the state directory: folders, the pepper, the encryption keys, the admin key's file.
 //!
 //! Called by `up` and `up::database` while the directory is locked. Every file appears whole (written beside its place,
 //! then renamed) and is readable by its owner only. It must never print or log what is in them.
@@ -9,6 +9,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use shared::access::Pepper;
 use shared::config::require_strong;
 use tempfile::NamedTempFile;
@@ -46,6 +48,15 @@ pub(super) fn pepper(plan: &Plan) -> Result<Pepper> {
     Ok(Pepper::new(strong.with_context(|| format!("{} was changed by hand", path.display()))?))
 }
 
+/// Makes the keys of what is encrypted at rest, at the first start.
+pub(super) fn encryption_keys(plan: &Plan) -> Result<()> {
+    let path = plan.encryption_keys_file();
+    if read(&path)?.is_none() {
+        write_private(&path, &format!("first:{}", BASE64_STANDARD.encode(random()?)))?;
+    }
+    Ok(())
+}
+
 /// The text of a file without surrounding white space; None if there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
@@ -67,12 +78,16 @@ pub(super) fn write_private(path: &Path, line: &str) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).with_context(context)
 }
 
-fn random_hex() -> Result<String> {
+fn random() -> Result<[u8; SECRET_BYTES]> {
     let mut bytes = [0; SECRET_BYTES];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("could not read /dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
+}
+
+fn random_hex() -> Result<String> {
+    Ok(random()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -94,6 +94,11 @@ impl Plan {
         self.state.join("secrets/api-key-pepper")
     }
 
+    /// The keys of what is encrypted at rest.
+    pub(super) fn encryption_keys_file(&self) -> PathBuf {
+        self.state.join("secrets/encryption-keys")
+    }
+
     /// The first admin key.
     pub(super) fn key_file(&self) -> PathBuf {
         self.state.join(KEY_FILE)

@@ -11,6 +11,9 @@ const BACKOFF: [Duration; 4] =
 /// A file that crashes ffprobe is tried this often: once more may help after a one-off, a third time never did.
 const CRASH_ATTEMPTS: i16 = 2;
 
+/// The longest wait that the other side of a source may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -31,7 +34,9 @@ pub fn after_failure(failure: &Failure, attempt: i16, max_attempts: i16, dice: f
         return Next::GiveUp;
     }
     let step = usize::try_from(attempt - 1).unwrap_or(0).min(BACKOFF.len() - 1);
-    Next::RetryAfter(BACKOFF[step].mul_f64(0.8 + 0.4 * dice.clamp(0.0, 1.0)))
+    let wait = BACKOFF[step].mul_f64(0.8 + 0.4 * dice.clamp(0.0, 1.0));
+    let asked = Duration::from_secs(failure.retry_after_seconds.unwrap_or(0).into());
+    Next::RetryAfter(wait.max(asked.min(LONGEST_ASKED)))
 }
 
 #[cfg(test)]
@@ -57,6 +62,15 @@ mod tests {
         let failure = Failure::new(FailureCode::StorageError, "");
         assert_eq!(after_failure(&failure, 1, 5, 0.0), Next::RetryAfter(Duration::from_secs(4)));
         assert_eq!(after_failure(&failure, 1, 5, 1.0), Next::RetryAfter(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_kept_within_reason() {
+        let mut failure = Failure::new(FailureCode::RemoteUnavailable, "");
+        for (asked, seconds) in [(1, 5), (17, 17), (1_000_000, 3600)] {
+            failure.retry_after_seconds = Some(asked);
+            assert_eq!(after_failure(&failure, 1, 5, 0.5), Next::RetryAfter(Duration::from_secs(seconds)));
+        }
     }
 
     #[test]

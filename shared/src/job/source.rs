@@ -1,4 +1,4 @@
-//! Where the bytes are, and the rules for a path before anybody touches a disk.
+//! Where the bytes are, and the rules for a path or a name before anybody touches a disk or a network.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,6 +24,56 @@ pub enum Source {
         #[schema(max_length = 4095, example = "/test/sample.mp4")]
         path: String,
     },
+    /// An object behind an HTTPS URL (HTTP where the operator allows it). Shown without its secrets: user and password are
+    /// left out, and a query is shown as `?…`.
+    Url {
+        /// The URL.
+        #[schema(example = "https://media.example.com/holiday.mp4?…")]
+        url: String,
+    },
+    /// An object in an S3-compatible store that the operator set up.
+    S3 {
+        /// Name of the operator's profile: endpoint, region and credentials. The tenant must have been granted it.
+        profile: String,
+        /// The bucket.
+        bucket: String,
+        /// The key of the object.
+        key: String,
+    },
+}
+
+impl Source {
+    /// The name of the file it points at, as far as the words tell; an upload's name stands in its row.
+    pub fn file_name(&self) -> Option<&str> {
+        let last = |path: &'_ str| path.rsplit('/').next().map(str::len).unwrap_or_default();
+        let path = match self {
+            Self::Upload { .. } => return None,
+            Self::Path { path } => path.as_str(),
+            Self::S3 { key, .. } => key.as_str(),
+            Self::Url { url } => {
+                let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+                let path = after_scheme.split(['?', '#']).next().unwrap_or_default();
+                path.split_once('/').map_or("", |(_, path)| path)
+            }
+        };
+        Some(&path[path.len() - last(path)..])
+    }
+}
+
+/// The whole of a URL source, secrets included: what is sealed at rest and only a worker opens.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlTarget {
+    /// The URL as the client wrote it.
+    pub url: String,
+    /// Request headers to send to its origin.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Whether a file of this name may be probed, by its extension: without a list everything may; a name without an extension
+/// may where the list holds the empty word. The list is in lower case and has no dots.
+pub fn extension_allowed(name: &str, allowed: &[String]) -> bool {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_lowercase();
+    allowed.is_empty() || allowed.contains(&extension)
 }
 
 /// A named directory that jobs may read from, as configured by `MEDIA_ROOTS`.
@@ -118,6 +168,29 @@ mod tests {
 
     fn located(roots: &[&str], inside: &str) -> Located {
         Located { roots: roots.iter().map(|r| (*r).to_owned()).collect(), inside: inside.into() }
+    }
+
+    #[test]
+    fn a_source_names_its_file() {
+        let url = |url: &str| Source::Url { url: url.into() }.file_name().map(str::to_owned);
+        assert_eq!(url("https://h/a/b.mp4?…").as_deref(), Some("b.mp4"));
+        assert_eq!(url("https://h/a/b.mp4#x/y.exe").as_deref(), Some("b.mp4"));
+        assert_eq!(url("https://h?a/b.mp4").as_deref(), Some(""));
+        assert_eq!(url("https://h").as_deref(), Some(""));
+        let s3 = Source::S3 { profile: "p".into(), bucket: "b".into(), key: "x/y.mov".into() };
+        assert_eq!(s3.file_name(), Some("y.mov"));
+        assert_eq!(Source::Path { path: "/x/z".into() }.file_name(), Some("z"));
+    }
+
+    #[test]
+    fn extensions_are_compared_in_lower_case() {
+        let allowed = ["mp4".to_owned(), String::new()];
+        for (name, fits) in
+            [("a.MP4", true), ("a.b.mp4", true), ("a", true), ("a.mov", false), ("mp4", true), ("a.mp4 ", false)]
+        {
+            assert_eq!(extension_allowed(name, &allowed), fits, "{name}");
+        }
+        assert!(extension_allowed("a.mov", &[]) && !extension_allowed("a", &allowed[..1]));
     }
 
     #[test]

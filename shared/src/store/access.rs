@@ -16,6 +16,7 @@ pub struct StoredKey {
     role: Role,
     platform: bool,
     media_roots: Vec<String>,
+    s3_profiles: Vec<String>,
 }
 
 impl StoredKey {
@@ -27,6 +28,7 @@ impl StoredKey {
             role: self.role,
             platform: self.platform,
             media_roots: self.media_roots,
+            s3_profiles: self.s3_profiles,
         }
     }
 }
@@ -59,7 +61,7 @@ pub enum Reach {
 
 /// The key with this public id, unless it was revoked.
 pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
-    let sql = "select k.id, k.tenant_id, k.digest, k.role, k.platform, t.media_roots
+    let sql = "select k.id, k.tenant_id, k.digest, k.role, k.platform, t.media_roots, t.s3_profiles
         from api_key k join tenant t on t.id = k.tenant_id
         where k.public_id = $1 and k.revoked_at is null";
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
@@ -77,11 +79,26 @@ pub async fn lock_bootstrap(db: impl PgExecutor<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The tenant of this name; created with these media roots granted, if it is missing.
-pub async fn ensure_tenant(db: impl PgExecutor<'_>, name: &str, media_roots: &[String]) -> Result<TenantId> {
-    let sql = "insert into tenant (id, name, media_roots) values ($1, $2, $3)
+/// What a tenant may read besides its own uploads.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Names of media roots; `*` for all.
+    pub media_roots: Vec<String>,
+    /// Names of S3 profiles; `*` for all.
+    pub s3_profiles: Vec<String>,
+}
+
+/// The tenant of this name; created with these grants, if it is missing.
+pub async fn ensure_tenant(db: impl PgExecutor<'_>, name: &str, grants: &Grants) -> Result<TenantId> {
+    let sql = "insert into tenant (id, name, media_roots, s3_profiles) values ($1, $2, $3, $4)
         on conflict on constraint tenant_name_unique do update set name = excluded.name returning id";
-    Ok(sqlx::query_scalar(sql).bind(TenantId::new()).bind(name).bind(media_roots).fetch_one(db).await?)
+    Ok(sqlx::query_scalar(sql)
+        .bind(TenantId::new())
+        .bind(name)
+        .bind(&grants.media_roots)
+        .bind(&grants.s3_profiles)
+        .fetch_one(db)
+        .await?)
 }
 
 /// Stores a key.

@@ -4,8 +4,9 @@
 /// The columns of a [`Row`], in its order.
 macro_rules! columns {
     () => {
-        "id, tenant_id, state, profile, lane, priority, upload_id, path, roots, path_inside, external_id, metadata, created_at,
-         run_at, expires_at, started_at, finished_at, attempt, max_attempts, progress, failure"
+        "id, tenant_id, state, profile, lane, priority, upload_id, path, roots, path_inside, url, s3_profile, s3_bucket, s3_key,
+         options, external_id, metadata, created_at, run_at, expires_at, started_at, finished_at, attempt, max_attempts, progress,
+         failure"
     };
 }
 
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use super::{unreadable, violates};
 use crate::error::{Code, Error, Result};
 use crate::id::{JobId, TenantId, UploadId};
-use crate::job::{Failure, Job, JobState, Lane, Located, NewJob, Priority, Profile, Progress, Source};
+use crate::job::{Failure, Job, JobState, Lane, Located, NewJob, Options, Priority, Profile, Progress, Source};
 
 /// A row of `job` before its source is put together.
 #[derive(Debug, FromRow)]
@@ -36,6 +37,11 @@ struct Row {
     path: Option<String>,
     roots: Vec<String>,
     path_inside: Option<String>,
+    url: Option<String>,
+    s3_profile: Option<String>,
+    s3_bucket: Option<String>,
+    s3_key: Option<String>,
+    options: Json<Options>,
     external_id: Option<String>,
     metadata: Json<serde_json::Map<String, serde_json::Value>>,
     created_at: DateTime<Utc>,
@@ -53,9 +59,12 @@ impl TryFrom<Row> for Job {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self> {
-        let source = match (row.upload_id, row.path) {
-            (Some(id), None) => Source::Upload { id },
-            (None, Some(path)) => Source::Path { path },
+        let s3 = row.s3_profile.zip(row.s3_bucket).zip(row.s3_key);
+        let source = match (row.upload_id, row.path, row.url, s3) {
+            (Some(id), None, None, None) => Source::Upload { id },
+            (None, Some(path), None, None) => Source::Path { path },
+            (None, None, Some(url), None) => Source::Url { url },
+            (None, None, None, Some(((profile, bucket), key))) => Source::S3 { profile, bucket, key },
             _ => return Err(unreadable("job", "it has no source or two")),
         };
         Ok(Self {
@@ -65,6 +74,7 @@ impl TryFrom<Row> for Job {
             profile: row.profile,
             source,
             located: row.path_inside.map(|inside| Located { roots: row.roots, inside }),
+            options: row.options.0,
             lane: row.lane,
             priority: row.priority,
             attempt: row.attempt,
@@ -95,7 +105,7 @@ pub struct Filter {
     pub created_from: Option<DateTime<Utc>>,
     /// Created before this instant.
     pub created_before: Option<DateTime<Utc>>,
-    /// Whose source is a path.
+    /// Whose source is of this kind.
     pub source: Option<SourceKind>,
 }
 
@@ -106,6 +116,10 @@ pub enum SourceKind {
     Upload,
     /// A path.
     Path,
+    /// A URL.
+    Url,
+    /// An object of an S3 profile.
+    S3,
 }
 
 /// A place in a list: the last job already seen.
@@ -117,29 +131,53 @@ pub struct After {
     pub id: JobId,
 }
 
+/// Where a new job's bytes are, as columns.
+#[derive(Default)]
+struct SourceColumns<'a> {
+    upload: Option<UploadId>,
+    path: Option<&'a str>,
+    url: Option<&'a str>,
+    s3: Option<[&'a str; 3]>,
+}
+
+impl<'a> From<&'a Source> for SourceColumns<'a> {
+    fn from(source: &'a Source) -> Self {
+        match source {
+            Source::Upload { id } => Self { upload: Some(*id), ..Self::default() },
+            Source::Path { path } => Self { path: Some(path), ..Self::default() },
+            Source::Url { url } => Self { url: Some(url), ..Self::default() },
+            Source::S3 { profile, bucket, key } => Self { s3: Some([profile, bucket, key]), ..Self::default() },
+        }
+    }
+}
+
 /// Stores a new job under `id`. A taken external id is the client's error.
 pub async fn insert(db: impl PgExecutor<'_>, id: JobId, new: &NewJob) -> Result<Job> {
     let sql = concat!(
-        "insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, external_id, metadata,
-             max_attempts, expires_at, rank_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, clock_timestamp() + $5 * make_interval(secs => $14))
+        "insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, url, sealed, s3_profile,
+             s3_bucket, s3_key, options, external_id, metadata, max_attempts, expires_at, rank_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+             clock_timestamp() + $5 * make_interval(secs => $20))
          returning ",
         columns!()
     );
-    let (upload, path) = match &new.source {
-        Source::Upload { id } => (Some(*id), None),
-        Source::Path { path } => (None, Some(path)),
-    };
+    let source = SourceColumns::from(&new.source);
     let row: Result<Row, _> = sqlx::query_as(sql)
         .bind(id)
         .bind(new.tenant)
         .bind(new.profile)
         .bind(new.profile.lane())
         .bind(new.priority)
-        .bind(upload)
-        .bind(path)
+        .bind(source.upload)
+        .bind(source.path)
         .bind(new.located.as_ref().map_or(&[][..], |l| &l.roots[..]))
         .bind(new.located.as_ref().map(|l| &l.inside))
+        .bind(source.url)
+        .bind(&new.sealed)
+        .bind(source.s3.map(|s| s[0]))
+        .bind(source.s3.map(|s| s[1]))
+        .bind(source.s3.map(|s| s[2]))
+        .bind(Json(&new.options))
         .bind(&new.external_id)
         .bind(Json(&new.metadata))
         .bind(new.max_attempts)
@@ -187,6 +225,8 @@ fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     match filter.source {
         Some(SourceKind::Upload) => drop(sql.push(" and upload_id is not null")),
         Some(SourceKind::Path) => drop(sql.push(" and path is not null")),
+        Some(SourceKind::Url) => drop(sql.push(" and url is not null")),
+        Some(SourceKind::S3) => drop(sql.push(" and s3_profile is not null")),
         None => {}
     }
     if let Some(from) = filter.created_from {

@@ -1,15 +1,15 @@
-//! Results: what came out of a succeeded job. One per job, written once.
+//! Results: what came out of a succeeded job, and its series of bit rates. One per job, written once.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use crate::error::Result;
 use crate::id::{JobId, TenantId};
 
 /// A result about to be stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewResult {
     /// The normalised description.
     pub media: Value,
@@ -21,6 +21,25 @@ pub struct NewResult {
     pub warnings: Vec<String>,
     /// Whether a limit bit, so that something may be missing.
     pub degraded: bool,
+    /// Whether the file is all there, with evidence.
+    pub completeness: Option<Value>,
+    /// Reasons to doubt what was found.
+    pub suspicious: Vec<String>,
+    /// The summary of every packet.
+    pub packets: Option<Value>,
+    /// What was seen in the frames.
+    pub frames: Option<Value>,
+    /// Bit rate over time by stream, in the form of [`crate::packets`].
+    pub series: Vec<NewSeries>,
+}
+
+/// The bit rate of one stream over time.
+#[derive(Debug, Clone)]
+pub struct NewSeries {
+    /// The stream.
+    pub stream_index: i32,
+    /// Encoded and compressed.
+    pub data: Vec<u8>,
 }
 
 /// A stored result.
@@ -38,14 +57,22 @@ pub struct StoredResult {
     pub warnings: Vec<String>,
     /// Whether a limit bit.
     pub degraded: bool,
+    /// Whether the file is all there, with evidence; null for results of earlier versions.
+    pub completeness: Option<Json<Value>>,
+    /// Reasons to doubt what was found.
+    pub suspicious: Vec<String>,
+    /// The summary of every packet, with the profile `packets`.
+    pub packets: Option<Json<Value>>,
+    /// What was seen in the frames, with the profile `frames`.
+    pub frames: Option<Json<Value>>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
 }
 
 /// Stores a job's result.
-pub async fn insert(db: impl PgExecutor<'_>, job: JobId, result: &NewResult) -> Result<()> {
-    let sql =
-        "insert into result (job_id, media, ffprobe, provenance, warnings, degraded) values ($1, $2, $3, $4, $5, $6)";
+pub async fn insert(db: &mut PgConnection, job: JobId, result: &NewResult) -> Result<()> {
+    let sql = "insert into result (job_id, media, ffprobe, provenance, warnings, degraded, completeness, suspicious, packets, frames)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     sqlx::query(sql)
         .bind(job)
         .bind(&result.media)
@@ -53,14 +80,38 @@ pub async fn insert(db: impl PgExecutor<'_>, job: JobId, result: &NewResult) -> 
         .bind(&result.provenance)
         .bind(&result.warnings)
         .bind(result.degraded)
-        .execute(db)
+        .bind(&result.completeness)
+        .bind(&result.suspicious)
+        .bind(&result.packets)
+        .bind(&result.frames)
+        .execute(&mut *db)
         .await?;
+    if result.series.is_empty() {
+        return Ok(());
+    }
+    let (streams, data): (Vec<i32>, Vec<&[u8]>) =
+        result.series.iter().map(|s| (s.stream_index, s.data.as_slice())).unzip();
+    let sql = "insert into series (job_id, stream_index, data) select $1, s.stream, s.data from unnest($2::int[], $3::bytea[]) s (stream, data)";
+    sqlx::query(sql).bind(job).bind(streams).bind(data).execute(db).await?;
     Ok(())
 }
 
 /// The results of those of `jobs` that have one and belong to `tenant`.
 pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, jobs: &[JobId]) -> Result<Vec<StoredResult>> {
-    let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.created_at
+    let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious,
+            r.packets, r.frames, r.created_at
         from result r join job j on j.id = r.job_id where r.job_id = any($2) and j.tenant_id = $1";
     Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).fetch_all(db).await?)
+}
+
+/// The series of one stream of the tenant's job, encoded.
+pub async fn find_series(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    job: JobId,
+    stream_index: i32,
+) -> Result<Option<Vec<u8>>> {
+    let sql = "select s.data from series s join job j on j.id = s.job_id
+        where s.job_id = $2 and s.stream_index = $3 and j.tenant_id = $1";
+    Ok(sqlx::query_scalar(sql).bind(tenant).bind(job).bind(stream_index).fetch_optional(db).await?)
 }

@@ -30,6 +30,8 @@ pub struct NewWorker {
     pub slots: i32,
     /// What the sandbox canary saw, by protection.
     pub protections: serde_json::Value,
+    /// S3 profiles it was given.
+    pub s3_profiles: Vec<String>,
 }
 
 /// What changes while it runs.
@@ -68,6 +70,8 @@ pub struct Worker {
     pub has_uploads: bool,
     /// What the sandbox canary saw, by protection.
     pub protections: Json<serde_json::Value>,
+    /// S3 profiles it was given.
+    pub s3_profiles: Vec<String>,
     /// Whether it is about to stop.
     pub draining: bool,
     /// Since when it runs.
@@ -87,8 +91,8 @@ pub struct Capacity {
 
 /// Writes the worker's row or, after the row was pruned, writes it again; the beat of its life.
 pub async fn beat(db: impl PgExecutor<'_>, worker: &NewWorker, now: &Condition) -> Result<()> {
-    let sql = "insert into worker (id, name, version, ffprobe_version, roles, lanes, slots, protections, busy, media_roots, has_uploads, draining)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    let sql = "insert into worker (id, name, version, ffprobe_version, roles, lanes, slots, protections, busy, media_roots, has_uploads, draining, s3_profiles)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         on conflict on constraint worker_pkey do update set busy = excluded.busy, media_roots = excluded.media_roots,
             has_uploads = excluded.has_uploads, draining = excluded.draining, beat_at = clock_timestamp()";
     sqlx::query(sql)
@@ -104,6 +108,7 @@ pub async fn beat(db: impl PgExecutor<'_>, worker: &NewWorker, now: &Condition) 
         .bind(&now.media_roots)
         .bind(now.has_uploads)
         .bind(now.draining)
+        .bind(&worker.s3_profiles)
         .execute(db)
         .await?;
     Ok(())
@@ -123,7 +128,7 @@ pub async fn prune(db: impl PgExecutor<'_>) -> Result<u64> {
 
 /// Live workers, newest first, at most `limit`.
 pub async fn list_alive(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Worker>> {
-    let sql = "select name, version, ffprobe_version, roles, lanes, slots, busy, media_roots, has_uploads, protections, draining, started_at, beat_at
+    let sql = "select name, version, ffprobe_version, roles, lanes, slots, busy, media_roots, has_uploads, protections, s3_profiles, draining, started_at, beat_at
         from worker where beat_at > clock_timestamp() - make_interval(secs => $1) order by started_at desc limit $2";
     Ok(sqlx::query_as(sql).bind(ALIVE_SECONDS).bind(limit).fetch_all(db).await?)
 }

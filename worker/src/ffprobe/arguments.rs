@@ -16,6 +16,10 @@ const MAX_STREAMS: &str = "256";
 /// is refused, which leaves the probe at 53 MB instead of 5.6 GB.
 const MAX_ALLOC: &str = "268435456";
 
+/// How little the profile `quick` reads: enough to see the streams of a transport stream, and no waiting for more. Fields that
+/// need decoded media may be missing.
+const QUICK: [&str; 4] = ["-probesize", "500000", "-analyzeduration", "0"];
+
 /// Containers and elementary streams, by the names of `ffprobe -demuxers` (a name with commas is one demuxer). Left out
 /// on purpose: playlists and manifests (hls, dash, concat, imf, sdp), which name other files; images and image
 /// sequences; text and subtitles; game formats; trackers; devices; headerless formats, which match anything.
@@ -36,10 +40,11 @@ const FORMATS: &[&str] = &[
 
 /// The arguments of a profile's main run.
 pub(super) fn main(profile: Profile) -> Vec<String> {
-    let show: &[&str] = match profile {
-        Profile::Standard => &["-show_format", "-show_streams", "-show_chapters", "-show_programs"],
-    };
-    around(show)
+    let describe = ["-show_format", "-show_streams", "-show_chapters", "-show_programs"];
+    match profile {
+        Profile::Quick => around(&[&QUICK[..], &describe[..]].concat()),
+        Profile::Standard | Profile::Packets | Profile::Frames => around(&describe),
+    }
 }
 
 /// The arguments of the run that reads one key frame of one video stream.

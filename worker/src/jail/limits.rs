@@ -24,11 +24,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of a profile.
-    pub fn of(profile: Profile) -> Self {
-        let wall_ms = u64::try_from(profile.deadline().as_millis()).unwrap_or(u64::MAX);
+    /// The limits of a profile on an input of `input_bytes`.
+    pub fn of(profile: Profile, input_bytes: u64) -> Self {
+        let wall_ms = u64::try_from(profile.deadline(input_bytes).as_millis()).unwrap_or(u64::MAX);
         match profile {
-            Profile::Standard => Self {
+            Profile::Quick | Profile::Standard | Profile::Packets | Profile::Frames => Self {
                 memory_bytes: 1 << 30,
                 cpu_seconds: 30,
                 open_files: 64,

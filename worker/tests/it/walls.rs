@@ -15,7 +15,7 @@ fn jailed(sandbox: Sandbox, parent: u32, input: &Path, program: &[&str]) -> Comm
     let order = serde_json::json!({
         "parent": parent,
         "sandbox": sandbox,
-        "limits": Limits::of(shared::job::Profile::Standard),
+        "limits": Limits::of(shared::job::Profile::Standard, 0),
         "execute": [program[0], "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
         "read": ["/lib", "/usr/lib"],
     });

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
 use shared::job::source::{self, MediaRoot};
-use shared::job::{JobState, NewJob, Priority, Profile, Source};
+use shared::job::{JobState, NewJob, Options, Priority, Profile, Source};
 use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
@@ -56,11 +56,16 @@ impl CreateJob {
         let located = match &self.source {
             Source::Upload { .. } => None,
             Source::Path { path } => Some(source::locate(path, &source::granted(roots, &who.media_roots))?),
+            Source::Url { .. } | Source::S3 { .. } => {
+                return Err(Error::new(Code::InvalidValue, "This kind of source is not taken.").at("/source/type"));
+            }
         };
         Ok(NewJob {
             tenant: who.tenant,
             source: self.source,
             located,
+            sealed: None,
+            options: Options::default(),
             profile: self.profile,
             priority: self.priority,
             external_id: self.external_id,

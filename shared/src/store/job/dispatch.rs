@@ -23,7 +23,8 @@ macro_rules! serves {
 /// Whether worker `w` can reach the bytes of job `j`.
 macro_rules! reaches {
     () => {
-        "(j.roots <@ w.media_roots and (j.upload_id is null or w.has_uploads))"
+        "(j.roots <@ w.media_roots and (j.upload_id is null or w.has_uploads)
+            and (j.s3_profile is null or j.s3_profile = any(w.s3_profiles)))"
     };
 }
 
@@ -116,7 +117,8 @@ pub async fn list_overdue(
 ) -> Result<Vec<JobId>> {
     // tickets do not count against the limit: those of a dead relay or Redis are worth nothing
     let sql = in_turn!(
-        "run_at < clock_timestamp() - make_interval(secs => $3) and roots <@ $4 and (upload_id is null or $5)",
+        "run_at < clock_timestamp() - make_interval(secs => $3) and roots <@ $4 and (upload_id is null or $5)
+            and (s3_profile is null or s3_profile = any($6))",
         "a.running"
     );
     Ok(sqlx::query_scalar(sql)
@@ -125,6 +127,7 @@ pub async fn list_overdue(
         .bind(overdue.as_secs_f64())
         .bind(&by.media_roots)
         .bind(by.has_uploads)
+        .bind(&by.s3_profiles)
         .fetch_all(db)
         .await?)
 }

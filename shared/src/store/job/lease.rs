@@ -22,6 +22,8 @@ pub struct Claimant {
     pub media_roots: Vec<String>,
     /// Whether it sees the upload volume.
     pub has_uploads: bool,
+    /// S3 profiles it was given.
+    pub s3_profiles: Vec<String>,
     /// How long it holds a job without a sign of life.
     pub lease: Duration,
 }
@@ -31,6 +33,7 @@ struct Claimed {
     #[sqlx(flatten)]
     row: Row,
     upload_name: Option<String>,
+    sealed: Option<Vec<u8>>,
 }
 
 /// One statement takes the job, counts the attempt and writes its row. Whatever forbids a start is looked at here, at
@@ -43,7 +46,7 @@ macro_rules! claim {
                     lease_token = $5, lease_until = clock_timestamp() + make_interval(secs => $6), worker_id = $1
                 where id = $7 and state = 'queued' and run_at <= clock_timestamp()
                     and (expires_at is null or expires_at > clock_timestamp())
-                    and roots <@ $3 and (upload_id is null or $4)
+                    and roots <@ $3 and (upload_id is null or $4) and (s3_profile is null or s3_profile = any($8))
                     and not exists (select from lane where lane.name = job.lane and lane.paused
                         and (lane.paused_until is null or lane.paused_until > clock_timestamp()))
                     and ",
@@ -58,7 +61,7 @@ macro_rules! claim {
             )
             select ",
             columns!(),
-            ", (select filename from upload where upload.id = taken.upload_id) as upload_name from taken"
+            ", (select filename from upload where upload.id = taken.upload_id) as upload_name, sealed from taken"
         )
     };
 }
@@ -94,10 +97,12 @@ async fn take(db: impl PgExecutor<'_>, sql: &'static str, id: JobId, by: &Claima
         .bind(token)
         .bind(by.lease.as_secs_f64())
         .bind(id)
+        .bind(&by.s3_profiles)
         .fetch_optional(db)
         .await?;
     let Some(taken) = taken else { return Ok(None) };
-    Ok(Some(Claim { job: Job::try_from(taken.row)?, token, lease: by.lease, upload_name: taken.upload_name }))
+    let Claimed { row, upload_name, sealed } = taken;
+    Ok(Some(Claim { job: Job::try_from(row)?, token, lease: by.lease, upload_name, sealed }))
 }
 
 /// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.
