@@ -3,6 +3,7 @@
 //!
 //! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
 
+mod egress;
 mod keys;
 mod redis;
 mod secret;
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme};
 pub use keys::EncryptionArgs;
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use secret::{read as read_secret, require_strong};
