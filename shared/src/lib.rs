@@ -3,7 +3,7 @@
 //! ```text
 //! 3  lifecycle · bootstrap                      every change of a job's state; the first key
 //! 2  store · queue · storage                    PostgreSQL, Redis, the upload volume; neighbours do not import each other
-//! 1  job · media · access                       words and rules: no I/O, no clock, no async
+//! 1  job · media · packets · frames · access    words and rules: no I/O, no clock, no async
 //! 0  id · error · config · telemetry · shutdown
 //! ```
 
@@ -16,6 +16,7 @@ pub mod telemetry;
 pub mod access;
 pub mod job;
 pub mod media;
+pub mod packets;
 
 pub mod queue;
 pub mod storage;
