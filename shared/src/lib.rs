@@ -4,7 +4,8 @@
 //! 3  lifecycle · bootstrap                      every change of a job's state; the first key
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
-//! 1  job · media · access · completeness        words and rules: no I/O, no clock, no async
+//! 1  job · media · packets · frames · completeness · access
+//!                                               words and rules: no I/O, no clock, no async
 //! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
 
@@ -19,6 +20,7 @@ pub mod access;
 pub mod completeness;
 pub mod job;
 pub mod media;
+pub mod packets;
 
 pub mod egress;
 pub mod queue;

@@ -15,7 +15,7 @@ mod frame_rate;
 mod hdr;
 mod pixel_format;
 mod program;
-mod raw;
+pub(crate) mod raw;
 mod rotation;
 mod subtitle;
 mod text;

@@ -6,8 +6,8 @@
 mod bounded;
 mod scalar;
 
-pub(super) use bounded::{Dispositions, List, Tags};
-pub(super) use scalar::Scalar;
+pub(crate) use bounded::{Dispositions, List, Tags};
+pub(crate) use scalar::Scalar;
 
 use super::{MAX_CHAPTERS, MAX_PROGRAMS, MAX_SIDE_DATA, MAX_STREAMS};
 
@@ -17,7 +17,7 @@ macro_rules! object {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
-        pub(in crate::media) struct $name { $(pub(in crate::media) $field: $type,)* }
+        pub(crate) struct $name { $(pub(crate) $field: $type,)* }
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -185,13 +185,13 @@ object! {
 
 impl Stream {
     /// ffprobe's index, or the position in the list when it is missing or absurd.
-    pub(in crate::media) fn index(&self, position: usize) -> u32 {
+    pub(crate) fn index(&self, position: usize) -> u32 {
         self.index.positive_or_zero().unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX))
     }
 
     /// The codec's tag in the container: the four characters if they are readable (`avc1`), else the number
     /// (`0x0002`), null when there is none.
-    pub(in crate::media) fn codec_tag(&self) -> Option<String> {
+    pub(crate) fn codec_tag(&self) -> Option<String> {
         let number = self.codec_tag.text().filter(|tag| *tag != "0x0000");
         let characters = self.codec_tag_string.text().filter(|tag| !tag.contains('['));
         characters.or(number).map(str::to_owned)

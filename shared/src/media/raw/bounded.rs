@@ -59,7 +59,7 @@ fn skip_map<'de, T: Default, A: MapAccess<'de>>(mut map: A) -> Result<T, A::Erro
 
 /// At most `MAX` values; the rest is skipped.
 #[derive(Debug)]
-pub(in crate::media) struct List<T, const MAX: usize>(Vec<T>);
+pub(crate) struct List<T, const MAX: usize>(Vec<T>);
 
 impl<T, const MAX: usize> Default for List<T, MAX> {
     fn default() -> Self {
@@ -103,18 +103,18 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
 
 /// Tags of a container, stream, chapter or program: cleaned, bounded, sorted by name.
 #[derive(Debug, Default)]
-pub(in crate::media) struct Tags(BTreeMap<String, String>);
+pub(crate) struct Tags(BTreeMap<String, String>);
 
 impl Tags {
     /// A tag by its name. Muxers disagree about case (`encoder`, `ENCODER`), so an exact match only goes first.
-    pub(in crate::media) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let exact = self.0.get(name);
         let folded = || self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         exact.or_else(folded).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
     /// A Matroska tag by its name, with or without a language suffix (`BPS`, `BPS-eng`).
-    pub(in crate::media) fn matroska(&self, name: &str) -> Option<&str> {
+    pub(crate) fn matroska(&self, name: &str) -> Option<&str> {
         let suffixed = || {
             let is_name = |key: &str| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
             self.0.iter().find(|(key, _)| is_name(key)).map(|(_, value)| value.as_str())
@@ -123,7 +123,7 @@ impl Tags {
     }
 
     /// All of them.
-    pub(in crate::media) fn to_map(&self) -> BTreeMap<String, String> {
+    pub(crate) fn to_map(&self) -> BTreeMap<String, String> {
         self.0.clone()
     }
 }
@@ -157,16 +157,16 @@ impl<'de> Deserialize<'de> for Tags {
 
 /// The disposition flags that are set, in ffprobe's order.
 #[derive(Debug, Default)]
-pub(in crate::media) struct Dispositions(Vec<String>);
+pub(crate) struct Dispositions(Vec<String>);
 
 impl Dispositions {
     /// Whether a flag is set.
-    pub(in crate::media) fn has(&self, flag: &str) -> bool {
+    pub(crate) fn has(&self, flag: &str) -> bool {
         self.0.iter().any(|set| set == flag)
     }
 
     /// All that are set.
-    pub(in crate::media) fn to_vec(&self) -> Vec<String> {
+    pub(crate) fn to_vec(&self) -> Vec<String> {
         self.0.clone()
     }
 }

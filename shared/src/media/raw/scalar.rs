@@ -11,7 +11,7 @@ const UNKNOWN: [&str; 3] = ["N/A", "unknown", ""];
 
 /// One value of any JSON type; lists and objects count as unknown.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(in crate::media) enum Scalar {
+pub(crate) enum Scalar {
     /// Missing, null, a list or an object.
     #[default]
     Unknown,
@@ -25,7 +25,7 @@ pub(in crate::media) enum Scalar {
 
 impl Scalar {
     /// The text, unless it says that the value is not known.
-    pub(in crate::media) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) if !UNKNOWN.contains(&text.as_str()) => Some(text),
             _ => None,
@@ -33,7 +33,7 @@ impl Scalar {
     }
 
     /// The text or the number as text, unless it says that the value is not known.
-    pub(in crate::media) fn word(&self) -> Option<String> {
+    pub(crate) fn word(&self) -> Option<String> {
         match self {
             Self::Integer(number) => Some(number.to_string()),
             _ => self.text().map(str::to_owned),
@@ -51,7 +51,7 @@ impl Scalar {
     }
 
     /// A whole number, also from a string.
-    pub(in crate::media) fn integer(&self) -> Option<i64> {
+    pub(crate) fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
             Self::Text(text) => text.trim().parse().ok(),
@@ -60,17 +60,17 @@ impl Scalar {
     }
 
     /// A whole number of at least one: for sizes, rates and counts, where ffprobe prints 0 for unknown.
-    pub(in crate::media) fn positive<T: TryFrom<i64>>(&self) -> Option<T> {
+    pub(crate) fn positive<T: TryFrom<i64>>(&self) -> Option<T> {
         self.integer().filter(|number| *number > 0).and_then(|number| T::try_from(number).ok())
     }
 
     /// A whole number of at least zero.
-    pub(in crate::media) fn positive_or_zero<T: TryFrom<i64>>(&self) -> Option<T> {
+    pub(crate) fn positive_or_zero<T: TryFrom<i64>>(&self) -> Option<T> {
         self.integer().filter(|number| *number >= 0).and_then(|number| T::try_from(number).ok())
     }
 
     /// A finite number, also from a string.
-    pub(in crate::media) fn number(&self) -> Option<f64> {
+    pub(crate) fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(number) => Some(*number as f64),
             Self::Number(number) => Some(*number),
@@ -80,20 +80,20 @@ impl Scalar {
     }
 
     /// A fraction (`30000/1001`) with a denominator other than zero.
-    pub(in crate::media) fn fraction(&self) -> Option<(i64, i64)> {
+    pub(crate) fn fraction(&self) -> Option<(i64, i64)> {
         let (num, den) = self.text()?.split_once('/')?;
         let (num, den) = (num.trim().parse().ok()?, den.trim().parse().ok()?);
         (den != 0).then_some((num, den))
     }
 
     /// A fraction or a plain number as a number.
-    pub(in crate::media) fn ratio(&self) -> Option<f64> {
+    pub(crate) fn ratio(&self) -> Option<f64> {
         let fraction = self.fraction().map(|(num, den)| num as f64 / den as f64);
         fraction.or_else(|| self.number())
     }
 
     /// Whether a flag printed as 0 or 1 is set.
-    pub(in crate::media) fn flag(&self) -> Option<bool> {
+    pub(crate) fn flag(&self) -> Option<bool> {
         match self.integer() {
             Some(0) => Some(false),
             Some(1) => Some(true),
