@@ -30,6 +30,9 @@ pub struct AnyTypeJson<T> {
 /// The query string.
 pub struct Query<T>(pub T);
 
+/// Two path parameters; what does not parse names nothing, so it is 404.
+pub struct Ids<A, B>(pub A, pub B);
+
 /// A single path parameter that is an id of `NOUN`; one that does not parse names nothing, so it is 404.
 pub struct Id<T>(pub T);
 
@@ -105,6 +108,17 @@ impl<T: std::str::FromStr + Noun, S: Send + Sync> FromRequestParts<S> for Id<T> 
     }
 }
 
+impl<A: std::str::FromStr + Noun, B: std::str::FromStr + Noun, S: Send + Sync> FromRequestParts<S> for Ids<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let texts = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
+        let (a, b) = texts.map(|t| t.0).unwrap_or_default();
+        let a = a.parse().map_err(|_| Error::not_found(A::NOUN))?;
+        Ok(Self(a, b.parse().map_err(|_| Error::not_found(B::NOUN))?))
+    }
+}
+
 /// What an id names, for messages.
 pub trait Noun {
     /// In lower case.
@@ -117,6 +131,10 @@ impl Noun for shared::id::JobId {
 
 impl Noun for shared::job::Lane {
     const NOUN: &'static str = "queue (they are fast and scan)";
+}
+
+impl Noun for u16 {
+    const NOUN: &'static str = "stream";
 }
 
 impl Noun for shared::id::UploadId {

@@ -144,7 +144,7 @@ mod tests {
     /// An app whose servers are never asked.
     fn app(request: Duration) -> Arc<App> {
         let args = Cli::parse_from(["ffprobe-api", "--redis-url", "redis://127.0.0.1:1"]).serve;
-        let limits = Limits { request, ..Limits::new(&args) };
+        let limits = Limits { request, ..Limits::new(&args).expect("limits") };
         let redis = args.redis.endpoint().expect("an endpoint");
         Arc::new(App {
             db: store::connect(args.database.options().expect("options"), 2),
@@ -152,6 +152,8 @@ mod tests {
             storage: storage::Storage::new("/nowhere".into()),
             roots: Vec::new(),
             keys: shared::sealed::KeyRing::parse("t:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=").unwrap(),
+            egress: shared::egress::Egress::new(args.egress.settings().expect("settings")).expect("egress"),
+            s3: Default::default(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             base_url: String::new(),
             limits,

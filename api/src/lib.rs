@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use axum::Router;
 use shared::access::Pepper;
+use shared::config::S3Profile;
+use shared::egress::Egress;
 use shared::id::JobId;
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
@@ -50,6 +52,10 @@ pub struct App {
     pub storage: Storage,
     /// All configured media roots; a tenant sees those granted to it.
     pub roots: Vec<MediaRoot>,
+    /// Judges the URLs that clients name; the API itself fetches none.
+    pub egress: Egress,
+    /// S3 profiles that were set up.
+    pub s3: Vec<S3Profile>,
     /// For what is encrypted at rest.
     pub keys: KeyRing,
     /// For checking keys.

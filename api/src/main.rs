@@ -11,6 +11,7 @@ use api::metrics::Metrics;
 use api::settings::{Cli, Command, Limits, ServeArgs};
 use clap::Parser;
 use shared::bootstrap::{Bootstrap, first_admin};
+use shared::egress::Egress;
 use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::{store, telemetry};
@@ -59,7 +60,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // every setting is checked before anything is touched
     let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
-    let keys = args.encryption.keys()?;
+    let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
+    let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 
     let db = store::connect(options, args.database.database_max_connections);
@@ -89,9 +91,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        egress,
+        s3,
         keys,
         base_url,
-        limits: Limits::new(&args),
+        limits,
         volume: Default::default(),
         metrics,
         waiters: Default::default(),

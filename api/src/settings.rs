@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use shared::access::{ApiKey, Pepper};
-use shared::config::{self, ConfigError, DatabaseArgs, EncryptionArgs, FileArgs, RedisArgs, TelemetryArgs};
+use shared::config::{
+    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
+};
 
 use crate::listen::Bounds;
 
@@ -59,6 +61,10 @@ pub struct ServeArgs {
     /// Largest upload, in bytes
     #[arg(long, env, default_value_t = 53_687_091_200)]
     pub max_upload_bytes: u64,
+    /// Extensions that files, URLs and keys may have: mp4,mov,mkv; a lone comma stands for none at all (a,). Empty: all, and
+    /// the content alone decides
+    #[arg(long, env, default_value = "")]
+    pub allowed_extensions: String,
     /// Seconds that open requests get to finish after SIGTERM
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,
@@ -74,6 +80,12 @@ pub struct ServeArgs {
     /// Secrets at rest.
     #[command(flatten)]
     pub encryption: EncryptionArgs,
+    /// Connections to addresses that clients name.
+    #[command(flatten)]
+    pub egress: EgressArgs,
+    /// Stores that the operator set up.
+    #[command(flatten)]
+    pub s3: S3Args,
     /// Logs and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -102,6 +114,23 @@ impl ServeArgs {
             )
         };
         ApiKey::parse(secret.expose_secret()).map(Some).ok_or_else(wrong)
+    }
+
+    /// The extensions in lower case, without dots.
+    pub fn extensions(&self) -> Result<Vec<String>, ConfigError> {
+        if self.allowed_extensions.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let words: Vec<String> =
+            self.allowed_extensions.split(',').map(|w| w.trim().trim_start_matches('.').to_lowercase()).collect();
+        match words.iter().find(|w| w.len() > 16 || !w.chars().all(char::is_alphanumeric)) {
+            None => Ok(words),
+            Some(wrong) => Err(ConfigError::new(
+                "ALLOWED_EXTENSIONS",
+                format!("'{wrong}' is not an extension"),
+                "write them joined by commas: mp4,mov,mkv",
+            )),
+        }
     }
 
     /// What clients reach us by, without a trailing slash.
@@ -141,6 +170,10 @@ pub struct Limits {
     pub external_id_chars: usize,
     /// Longest file name of an upload, in bytes.
     pub filename_bytes: usize,
+    /// Extensions that sources may have, in lower case; all if empty.
+    pub extensions: Vec<String>,
+    /// Most points of a series in one answer.
+    pub series_points: u32,
     /// Most jobs on a page.
     pub page: i64,
     /// Most jobs changed by one call.
@@ -155,8 +188,8 @@ pub struct Limits {
 
 impl Limits {
     /// The defaults, with what the settings change.
-    pub fn new(args: &ServeArgs) -> Self {
-        Self {
+    pub fn new(args: &ServeArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
             connections: Bounds { connections: args.max_connections, head: Duration::from_secs(30) },
             upload_bytes: args.max_upload_bytes,
             upload_stall: Duration::from_secs(60),
@@ -167,11 +200,13 @@ impl Limits {
             metadata_bytes: 16 * 1024,
             external_id_chars: 200,
             filename_bytes: 1024,
+            extensions: args.extensions()?,
+            series_points: 5_000,
             page: 200,
             bulk: 1_000,
             page_with_results: 20,
             max_attempts: 5,
             fast_path_window: 4,
-        }
+        })
     }
 }

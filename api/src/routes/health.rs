@@ -165,6 +165,8 @@ pub struct WorkerView {
     pub media_roots: Vec<String>,
     /// Whether it sees the upload volume.
     pub has_uploads: bool,
+    /// S3 profiles it was given.
+    pub s3_profiles: Vec<String>,
     /// What its sandbox does, by protection: `active`, or `unavailable` with a reason.
     #[schema(value_type = Object)]
     pub protections: Value,
@@ -187,6 +189,7 @@ impl From<Worker> for WorkerView {
             busy: w.busy,
             media_roots: w.media_roots,
             has_uploads: w.has_uploads,
+            s3_profiles: w.s3_profiles,
             protections: w.protections.0,
             draining: w.draining,
             started_at: w.started_at,

@@ -3,6 +3,8 @@
 pub mod attempts;
 pub mod change;
 pub mod request;
+pub mod series;
+pub mod source;
 pub mod view;
 
 use std::sync::Arc;
@@ -67,7 +69,7 @@ pub async fn create(
 
 /// Stores the job and tells a worker. A request that may be repeated makes one job, however often it comes.
 pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: Option<Request>) -> Result<Submitted> {
-    let new = body.check(who, &app.roots, &app.limits)?;
+    let new = body.check(who, app)?;
     let submitted = match request {
         None => Submitted::New(Box::new(lifecycle::submit(&app.db, &new).await?)),
         Some(request) => {

@@ -1,5 +1,6 @@
-//! `/api/v1/probe/file`: submit and wait in one call, as the production checklist writes it.
+//! `/api/v1/probe/file` and `/api/v1/probe/url`: submit and wait in one call, as the production checklist writes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,12 +10,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
 use shared::id::JobId;
-use shared::job::{JobState, Priority, Profile, Source};
+use shared::job::{Budget, JobState, Priority, Profile};
 use shared::lifecycle::Submitted;
 use shared::store;
 use utoipa::ToSchema;
 
 use super::jobs::request::{CreateJob, ListQuery};
+use super::jobs::source::SourceRequest;
 use super::jobs::view::{JobPage, JobView};
 use super::jobs::{accepted, page_of, submit, wait_for};
 use crate::App;
@@ -68,21 +70,82 @@ pub async fn probe_file(
     Submitter(who): Submitter,
     AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeFile>,
 ) -> Result<Response> {
-    let request = CreateJob {
-        source: Source::Path { path: body.file_path },
-        profile: body.profile,
-        priority: body.priority,
-        external_id: body.external_id,
-        metadata: body.metadata,
-        expires_at: None,
-    };
+    let source = SourceRequest::Path { path: body.file_path };
+    let ProbeFile { profile, priority, external_id, metadata, .. } = body;
+    let request = CreateJob { profile, priority, external_id, metadata, ..CreateJob::of(source) };
     let once = repeatable.of("POST /api/v1/probe/file");
     let submitted = submit(&app, &who, request, once).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
-    let id = match &submitted {
+    outcome(&app, &who, &submitted).await
+}
+
+/// A URL to be probed now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"url": "https://media.example.com/holiday.mp4"}))]
+pub struct ProbeUrl {
+    /// An https URL (http where the operator allows it). User, password and query are kept encrypted and never shown.
+    #[schema(max_length = 8192)]
+    pub url: String,
+    /// Request headers for its origin, such as `Authorization`. Kept encrypted, never shown again.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub headers: BTreeMap<String, String>,
+    /// How deep to look.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The most it may take; without it, the profile's own limits count.
+    #[serde(default)]
+    pub budget: Budget,
+    /// Which job goes first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Your own name for the job, unique in your tenant.
+    pub external_id: Option<String>,
+    /// Your own JSON object, given back with the job; at most 16 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+}
+
+/// Probe a URL and wait
+///
+/// Submits a job and waits up to 25 seconds for it. The service fetches parts of the object itself, from public addresses only.
+/// A job that failed is an answer like any other: look at `state`.
+#[utoipa::path(
+    post, path = "/api/v1/probe/url", tag = "probe", operation_id = "probe_url",
+    request_body(content = ProbeUrl, description = "JSON, whatever the content type says: `curl -d` works as it is."),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job.")),
+    responses(
+        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
+        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
+        (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        WriteProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn probe_url(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeUrl>,
+) -> Result<Response> {
+    let source = SourceRequest::Url { url: body.url, headers: body.headers };
+    let ProbeUrl { profile, budget, priority, external_id, metadata, .. } = body;
+    let request = CreateJob { profile, budget, priority, external_id, metadata, ..CreateJob::of(source) };
+    let once = repeatable.of("POST /api/v1/probe/url");
+    let submitted = submit(&app, &who, request, once).await;
+    let submitted = submitted
+        .map_err(|p| p.rename("/source/url", "/url").rename("/source/headers", "/headers").rename("/source", "/url"))?;
+    outcome(&app, &who, &submitted).await
+}
+
+/// Waits for the job that was submitted, now or by an earlier request like this one.
+async fn outcome(app: &App, who: &Principal, submitted: &Submitted) -> Result<Response> {
+    let id = match submitted {
         Submitted::New(job) => job.id,
         Submitted::Repeated(kept) => kept.job_id,
     };
-    let mut response = answer(&app, &who, id).await?;
+    let mut response = answer(app, who, id).await?;
     if matches!(submitted, Submitted::Repeated(_)) {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }

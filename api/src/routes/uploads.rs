@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use http_body_util::BodyExt;
 use shared::id::UploadId;
+use shared::job::source::extension_allowed;
 use shared::storage::Incoming;
 use shared::{Code, Error, store};
 
@@ -19,6 +20,7 @@ use crate::auth::{Submitter, Viewer};
 use crate::extract::{Id, Query};
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::Result;
+use crate::routes::jobs::source::not_allowed;
 use view::{UploadQuery, UploadView};
 
 /// Name of an upload that was given none.
@@ -46,6 +48,9 @@ pub async fn create(
     body: Body,
 ) -> Result<Response> {
     let filename = check_filename(query.filename.as_deref().unwrap_or(UNNAMED), app.limits.filename_bytes)?;
+    if !extension_allowed(filename, &app.limits.extensions) {
+        return Err(not_allowed(filename, &app.limits.extensions).into());
+    }
     // said before the first byte is read, so that a client that asks first (Expect: 100-continue) sends nothing
     if declared_length(&headers).or(body.size_hint().exact()).is_some_and(|n| n > app.limits.upload_bytes) {
         return Err(too_large(app.limits.upload_bytes).into());

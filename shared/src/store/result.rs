@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::types::Json;
+pub use sqlx::types::Json as SqlJson;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use crate::error::Result;
@@ -48,23 +48,23 @@ pub struct StoredResult {
     /// The job it belongs to.
     pub job_id: JobId,
     /// The normalised description.
-    pub media: Json<Value>,
+    pub media: SqlJson<Value>,
     /// ffprobe's own JSON.
     pub ffprobe: String,
     /// How it came about.
-    pub provenance: Json<Value>,
+    pub provenance: SqlJson<Value>,
     /// What ffprobe complained of.
     pub warnings: Vec<String>,
     /// Whether a limit bit.
     pub degraded: bool,
     /// Whether the file is all there, with evidence; null for results of earlier versions.
-    pub completeness: Option<Json<Value>>,
+    pub completeness: Option<SqlJson<Value>>,
     /// Reasons to doubt what was found.
     pub suspicious: Vec<String>,
     /// The summary of every packet, with the profile `packets`.
-    pub packets: Option<Json<Value>>,
+    pub packets: Option<SqlJson<Value>>,
     /// What was seen in the frames, with the profile `frames`.
-    pub frames: Option<Json<Value>>,
+    pub frames: Option<SqlJson<Value>>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
 }

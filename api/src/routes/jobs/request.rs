@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
-use shared::job::source::{self, MediaRoot};
-use shared::job::{JobState, NewJob, Options, Priority, Profile, Source};
+use shared::job::{Accept, Budget, FrameSampling, JobState, NewJob, Options, Priority, Profile};
 use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
 
+use super::source::{Checked, SourceRequest};
+use crate::App;
 use crate::instant::check_instant;
-use crate::settings::Limits;
 
 /// Jobs on a page when the client does not say.
 const DEFAULT_PAGE: i64 = 50;
@@ -24,10 +24,19 @@ const DEFAULT_PAGE: i64 = 50;
 #[schema(example = json!({"source": {"type": "path", "path": "/test/sample.mp4"}, "profile": "standard"}))]
 pub struct CreateJob {
     /// Where the bytes are.
-    pub source: Source,
+    pub source: SourceRequest,
     /// How deep to look.
     #[serde(default)]
     pub profile: Profile,
+    /// Kinds of input to take besides audio and video; without it, images, subtitles and text fail as `blocked_format`.
+    #[serde(default)]
+    #[schema(example = json!(["image"]))]
+    pub accept: Vec<Accept>,
+    /// The most it may take; without it, the profile's own limits count.
+    #[serde(default)]
+    pub budget: Budget,
+    /// Which frames to look at; only with the profile `frames`.
+    pub frames: Option<FrameSampling>,
     /// Which job goes first.
     #[serde(default)]
     pub priority: Priority,
@@ -44,8 +53,24 @@ pub struct CreateJob {
 }
 
 impl CreateJob {
+    /// A job with nothing but its source said.
+    pub fn of(source: SourceRequest) -> Self {
+        Self {
+            source,
+            profile: Profile::default(),
+            accept: Vec::new(),
+            budget: Budget::default(),
+            frames: None,
+            priority: Priority::default(),
+            external_id: None,
+            metadata: Map::new(),
+            expires_at: None,
+        }
+    }
+
     /// The job ready to be stored, if everything in it is as it must be.
-    pub fn check(self, who: &Principal, roots: &[MediaRoot], limits: &Limits) -> Result<NewJob, Error> {
+    pub fn check(self, who: &Principal, app: &App) -> Result<NewJob, Error> {
+        let limits = &app.limits;
         if let Some(id) = &self.external_id {
             check_external_id(id, limits.external_id_chars)?;
         }
@@ -53,19 +78,22 @@ impl CreateJob {
         if let Some(at) = self.expires_at {
             check_instant(at).map_err(|e| e.at("/expires_at"))?;
         }
-        let located = match &self.source {
-            Source::Upload { .. } => None,
-            Source::Path { path } => Some(source::locate(path, &source::granted(roots, &who.media_roots))?),
-            Source::Url { .. } | Source::S3 { .. } => {
-                return Err(Error::new(Code::InvalidValue, "This kind of source is not taken.").at("/source/type"));
-            }
-        };
+        if self.frames.is_some() && self.profile != Profile::Frames {
+            let detail =
+                "'frames' says which frames the profile 'frames' looks at. Choose that profile, or leave it out.";
+            return Err(Error::new(Code::InvalidValue, detail).at("/frames"));
+        }
+        let mut options = Options { accept: self.accept, budget: self.budget, frames: self.frames };
+        options.accept.sort_unstable();
+        options.accept.dedup();
+        options.check()?;
+        let Checked { source, located, sealed } = self.source.check(who, app)?;
         Ok(NewJob {
             tenant: who.tenant,
-            source: self.source,
+            source,
             located,
-            sealed: None,
-            options: Options::default(),
+            sealed,
+            options,
             profile: self.profile,
             priority: self.priority,
             external_id: self.external_id,
@@ -227,6 +255,41 @@ impl ListQuery {
     /// What else to show.
     pub fn include(&self) -> Result<Include, Error> {
         include(self.include.as_deref())
+    }
+}
+
+/// Points in an answer when the client does not say.
+const DEFAULT_POINTS: u32 = 500;
+
+/// Which part of a series, and how coarse.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SeriesQuery {
+    /// First second that is wanted; from the start without it.
+    #[param(example = 0)]
+    from: Option<f64>,
+    /// Second that is not wanted any more; to the end without it.
+    #[param(example = 3600)]
+    to: Option<f64>,
+    /// Most points; neighbours are added up until no more are left.
+    #[param(minimum = 1, maximum = 5_000, default = 500)]
+    points: Option<u32>,
+}
+
+impl SeriesQuery {
+    /// The part that is wanted, in seconds, and the most points.
+    pub fn part(&self, most: u32) -> Result<(f64, f64, usize), Error> {
+        let bad = |detail: String| Err(Error::new(Code::BadRequest, detail));
+        let points = self.points.unwrap_or(DEFAULT_POINTS);
+        if !(1..=most).contains(&points) {
+            return bad(format!("points={points} is out of range; here it is 1 to {most}."));
+        }
+        let (from, to) = (self.from.unwrap_or(f64::NEG_INFINITY), self.to.unwrap_or(f64::INFINITY));
+        if from.is_nan() || to.is_nan() || from >= to {
+            return bad("'from' must be before 'to', both in seconds. Leave them out for the whole series.".into());
+        }
+        Ok((from, to, usize::try_from(points).unwrap_or(1)))
     }
 }
 

@@ -1,14 +1,17 @@
 //! What clients see of a job and its result.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use shared::completeness::Completeness;
 use shared::id::JobId;
-use shared::job::{Failure, Job, JobState, Priority, Profile, Progress, Source};
+use shared::job::{Accept, Budget, Failure, FrameSampling, Job, JobState, Priority, Profile, Progress, Source};
 use shared::media::Media;
+use shared::packets::Packets;
 use shared::store::job::dispatch::{Place, WaitingFor};
-use shared::store::result::StoredResult;
+use shared::store::result::{SqlJson, StoredResult};
 use utoipa::ToSchema;
 
 /// A job.
@@ -22,6 +25,13 @@ pub struct JobView {
     pub profile: Profile,
     /// Where the bytes are.
     pub source: Source,
+    /// Kinds of input it takes besides audio and video.
+    pub accept: Vec<Accept>,
+    /// The most it may take.
+    pub budget: Budget,
+    /// Which frames it looks at, if it was asked to look at others than usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<FrameSampling>,
     /// Which job goes first.
     pub priority: Priority,
     /// How often it was started.
@@ -60,6 +70,9 @@ impl JobView {
             state: job.state,
             profile: job.profile,
             source: job.source,
+            accept: job.options.accept,
+            budget: job.options.budget,
+            frames: job.options.frames,
             priority: job.priority,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
@@ -111,7 +124,21 @@ pub struct ResultView {
     pub job_id: JobId,
     /// The normalised description.
     #[schema(value_type = Media)]
-    pub media: MediaView,
+    pub media: Shaped<Media>,
+    /// Whether the file is all there, with evidence; null for results of earlier versions.
+    #[schema(value_type = Option<Completeness>)]
+    pub completeness: Option<Shaped<Completeness>>,
+    /// Reasons to doubt what was found, although the probe succeeded; usually empty.
+    pub suspicious: Vec<String>,
+    /// The summary of every packet, with the profile `packets`. Bit rates over time are read with
+    /// `GET /api/v1/jobs/{id}/series/{stream}`.
+    #[schema(value_type = Option<Packets>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<Shaped<Packets>>,
+    /// What was seen in the frames, with the profile `frames`.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Value>,
     /// ffprobe's own JSON, verbatim except for `format.filename`, which is your name for the file.
     #[schema(value_type = Object)]
     pub ffprobe: Box<RawValue>,
@@ -126,21 +153,21 @@ pub struct ResultView {
     pub created_at: DateTime<Utc>,
 }
 
-/// The normalised description in the order it is documented in: jsonb forgets the order of members.
+/// A part of the result with its members in the order they are documented in: jsonb forgets it.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum MediaView {
+pub enum Shaped<T> {
     /// One that this build knows.
-    Known(Box<Media>),
+    Known(Box<T>),
     /// One that another build wrote; given as it is.
     Other(Value),
 }
 
-impl From<Value> for MediaView {
-    fn from(value: Value) -> Self {
-        match Media::deserialize(&value) {
-            Ok(media) => Self::Known(Box::new(media)),
-            Err(_) => Self::Other(value),
+impl<T: DeserializeOwned> From<SqlJson<Value>> for Shaped<T> {
+    fn from(stored: SqlJson<Value>) -> Self {
+        match T::deserialize(&stored.0) {
+            Ok(known) => Self::Known(Box::new(known)),
+            Err(_) => Self::Other(stored.0),
         }
     }
 }
@@ -149,7 +176,11 @@ impl From<StoredResult> for ResultView {
     fn from(stored: StoredResult) -> Self {
         Self {
             job_id: stored.job_id,
-            media: MediaView::from(stored.media.0),
+            media: stored.media.into(),
+            completeness: stored.completeness.map(Shaped::from),
+            suspicious: stored.suspicious,
+            packets: stored.packets.map(Shaped::from),
+            frames: stored.frames.map(|f| f.0),
             // the text was checked to be JSON before it was stored
             ffprobe: RawValue::from_string(stored.ffprobe).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             provenance: stored.provenance.0,
