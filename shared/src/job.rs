@@ -97,16 +97,6 @@ impl Profile {
             Self::Packets | Self::Frames => Lane::Scan,
         }
     }
-
-    /// How long one attempt may run (wall clock, running time only) on an input of this many bytes. A scan gets ten
-    /// minutes and what it takes to read the input at 20 MB/s: 52 minutes for 50 GB.
-    pub fn deadline(self, input_bytes: u64) -> Duration {
-        match self {
-            Self::Quick => Duration::from_secs(30),
-            Self::Standard => Duration::from_secs(120),
-            Self::Packets | Self::Frames => Duration::from_secs(600 + input_bytes / 20_000_000),
-        }
-    }
 }
 
 /// Where a job waits. Scans read whole files and may take an hour, so they have a lane of their own and never take a

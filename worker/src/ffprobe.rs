@@ -21,9 +21,11 @@ use anyhow::{Context, bail};
 use shared::job::{Failure, FailureCode, Profile};
 use tokio_util::sync::CancellationToken;
 
-pub use arguments::INPUT;
+pub use arguments::{INPUT, REMOTE_INPUT};
 
-use crate::jail::{self, Ended, JAIL, Launch, Limits, Order, Protections, Sandbox, Usage};
+use crate::jail::{
+    self, Ended, Ground, Input, JAIL, Launch, Limits, Optional, Order, Protections, Reach, Sandbox, Sink, Stdout, Usage,
+};
 use program::Program;
 
 /// Most time the second run may take, whatever is left of the first.
@@ -35,13 +37,14 @@ pub struct Ffprobe {
     program: Program,
     launcher: PathBuf,
     sandbox: Sandbox,
+    optional: Optional,
 }
 
 /// One probe to be run.
 #[derive(Debug)]
 pub struct Probe {
-    /// The file, open for reading.
-    pub input: File,
+    /// What is probed.
+    pub input: Input,
     /// How deep to look.
     pub profile: Profile,
     /// What it may use.
@@ -53,9 +56,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A probe with the limits of its profile, which nobody cancels.
+    /// A probe of a file with the limits of its profile, which nobody cancels.
     pub fn new(input: File, profile: Profile) -> Self {
-        let (limits, cancel, bytes_read) = (Limits::of(profile, 0), CancellationToken::new(), Arc::default());
+        Self::of(Input::File(input), profile)
+    }
+
+    /// A probe with the limits of its profile, which nobody cancels.
+    pub fn of(input: Input, profile: Profile) -> Self {
+        let (limits, cancel, bytes_read) = (Limits::of(profile), CancellationToken::new(), Arc::default());
         Self { input, profile, limits, cancel, bytes_read }
     }
 }
@@ -87,6 +95,23 @@ pub struct Run {
     pub arguments: Vec<String>,
 }
 
+/// A scan that is over, well or not. What ffprobe wrote went to the sink.
+#[derive(Debug)]
+pub struct Scan {
+    /// Whether ffprobe came to its end, or why not.
+    pub outcome: Result<(), Failure>,
+    /// What it cost.
+    pub usage: Usage,
+    /// The end of its standard error, for the log: not for clients.
+    pub stderr_tail: String,
+    /// What it complained of: bounded, like lines counted, fit for clients.
+    pub warnings: Vec<String>,
+    /// Whether a limit bit.
+    pub degraded: bool,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
 impl Ffprobe {
     /// Finds ffprobe (at `path`, otherwise in the directories of `search`, which is `PATH`), asks its version and which
     /// files its loader needs. `launcher` is the worker's own binary: [`jail::own_launcher`].
@@ -97,7 +122,13 @@ impl Ffprobe {
         launcher: &Path,
     ) -> anyhow::Result<Self> {
         let program = Program::find(path, search).await?;
-        Ok(Self { program, launcher: launcher.to_owned(), sandbox })
+        Ok(Self { program, launcher: launcher.to_owned(), sandbox, optional: Optional::default() })
+    }
+
+    /// The same, behind the walls that the operator asks for by name.
+    #[must_use]
+    pub fn behind(self, optional: Optional) -> Self {
+        Self { optional, ..self }
     }
 
     /// Its version as it names it, such as `5.1.9-0+deb12u1`.
@@ -112,10 +143,11 @@ impl Ffprobe {
 
     /// Probes one file. Dropping the future kills ffprobe.
     pub async fn run(&self, probe: Probe) -> Run {
-        let arguments = arguments::main(probe.profile);
-        let ended = match self.launch(&arguments, &probe, probe.limits).await {
+        let arguments = arguments::main(probe.profile, &probe.input);
+        let shown = arguments::shown(&arguments, &probe.input);
+        let ended = match self.launch(&arguments, &probe, probe.limits, Stdout::Keep).await {
             Ok(ended) => ended,
-            Err(failure) => return Run::not_started(failure, arguments),
+            Err(failure) => return Run::not_started(failure, shown),
         };
         let mut run = Run {
             outcome: outcome::judge(&ended).map(|main| Report { main, first_frame: None }),
@@ -123,7 +155,7 @@ impl Ffprobe {
             warnings: messages::warnings(&ended.stderr),
             degraded: outcome::is_degraded(&ended.stderr),
             stderr_tail: ended.stderr,
-            arguments,
+            arguments: shown,
         };
         match &run.outcome {
             Ok(report) => {
@@ -131,12 +163,39 @@ impl Ffprobe {
                     self.add_first_frame(&mut run, &probe, &wanted).await;
                 }
             }
-            Err(f) if f.code == FailureCode::StorageError && reads_well(probe.input).await => {
-                run.outcome = Err(outcome::ends_too_early());
+            Err(f) if f.code == FailureCode::StorageError => {
+                if let Input::File(file) = probe.input
+                    && reads_well(file).await
+                {
+                    run.outcome = Err(outcome::ends_too_early());
+                }
             }
             Err(_) => {}
         }
         run
+    }
+
+    /// Runs ffprobe with other words than a profile's: `show` says what it writes and how, and never comes from a client.
+    /// Its output goes to `sink` while it runs, so memory stays flat; if the sink breaks off, the run ends with
+    /// `output_limit`. Dropping the future kills ffprobe.
+    pub async fn scan(&self, probe: &Probe, show: &[&str], sink: Sink<'_>) -> Scan {
+        let arguments = arguments::scan(show, &probe.input);
+        let shown = arguments::shown(&arguments, &probe.input);
+        match self.launch(&arguments, probe, probe.limits, Stdout::Stream(sink)).await {
+            Ok(ended) => Scan {
+                outcome: outcome::judge_scan(&ended),
+                usage: ended.usage,
+                warnings: messages::warnings(&ended.stderr),
+                degraded: outcome::is_degraded(&ended.stderr),
+                stderr_tail: ended.stderr,
+                arguments: shown,
+            },
+            Err(failure) => {
+                let run = Run::not_started(failure, shown);
+                let Run { outcome, usage, stderr_tail, warnings, degraded, arguments } = run;
+                Scan { outcome: outcome.map(drop), usage, stderr_tail, warnings, degraded, arguments }
+            }
+        }
     }
 
     /// The second run. Its failure costs only what it would have added, unless nobody wants the probe any more.
@@ -144,7 +203,8 @@ impl Ffprobe {
         let left = probe.limits.wall_ms.saturating_sub(run.usage.wall_ms);
         let most = u64::try_from(FIRST_FRAME_WITHIN.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits { wall_ms: left.min(most), ..probe.limits };
-        let ended = self.launch(&arguments::first_frame(wanted), probe, limits).await;
+        let arguments = arguments::first_frame(wanted, &probe.input);
+        let ended = self.launch(&arguments, probe, limits, Stdout::Keep).await;
         let frame = ended.and_then(|ended| {
             run.usage = run.usage.and_then(ended.usage);
             run.degraded |= outcome::is_degraded(&ended.stderr);
@@ -160,36 +220,37 @@ impl Ffprobe {
         }
     }
 
-    async fn launch(&self, arguments: &[String], probe: &Probe, limits: Limits) -> Result<Ended, Failure> {
-        let order = self.order(limits);
+    async fn launch(
+        &self,
+        arguments: &[String],
+        probe: &Probe,
+        limits: Limits,
+        stdout: Stdout<'_>,
+    ) -> Result<Ended, Failure> {
+        let order = self.order(limits, (&probe.input).into());
         let program = self.program.path.clone().into_os_string();
-        let started = async {
-            let launch = Launch {
-                launcher: &self.launcher,
-                role: JAIL,
-                order: &order,
-                arguments: std::iter::once(program).chain(arguments.iter().map(OsString::from)).collect(),
-                input: probe.input.try_clone()?,
-                cancel: &probe.cancel,
-                bytes_read: &probe.bytes_read,
-            };
-            jail::run(launch).await
+        let launch = Launch {
+            launcher: &self.launcher,
+            role: JAIL,
+            order: &order,
+            arguments: std::iter::once(program).chain(arguments.iter().map(OsString::from)).collect(),
+            input: &probe.input,
+            stdout,
+            cgroup: self.optional.cgroup.as_ref(),
+            cancel: &probe.cancel,
+            bytes_read: &probe.bytes_read,
         };
-        started.await.map_err(|error| {
+        jail::run(launch).await.map_err(|error| {
             tracing::error!(launcher = %self.launcher.display(), %error, "ffprobe was not run");
             outcome::not_run(&error)
         })
     }
 
-    fn order(&self, limits: Limits) -> Order {
-        let Self { program, sandbox, .. } = self;
-        Order {
-            parent: std::process::id(),
-            sandbox: *sandbox,
-            limits,
-            execute: program.execute.clone(),
-            read: program.read.clone(),
-        }
+    fn order(&self, limits: Limits, reach: Reach) -> Order {
+        let Self { program, sandbox, optional, .. } = self;
+        let mut order = Order::new(*sandbox, limits, program.execute.clone(), program.read.clone(), reach);
+        order.user = optional.user;
+        order
     }
 
     /// Tries ffprobe and every wall of the jail on this machine. An error means that this worker must not start: ffprobe
@@ -199,9 +260,11 @@ impl Ffprobe {
         let path = dir.path().join("canary");
         File::create(&path).and_then(|mut f| f.write_all(&silence())).context("writing the canary's sound file")?;
         let open = || File::open(&path).context("opening the canary's sound file");
-        let order = self.order(Limits::of(Profile::Standard, 0));
-        let protections = jail::try_walls(&self.launcher, &order, open()?, dir.path()).await?;
-        let missing = protections.missing();
+        let order = self.order(Limits::of(Profile::Standard), Reach::File);
+        let cgroup = self.optional.cgroup.as_ref();
+        let ground = Ground { launcher: &self.launcher, order, cgroup, dir: dir.path() };
+        let protections = jail::try_walls(ground, open()?).await?;
+        let missing = protections.missing(&self.optional);
         if self.sandbox == Sandbox::Required && !missing.is_empty() {
             bail!(
                 "SANDBOX=required, but this machine lacks: {}. Use a newer kernel or container engine, or accept less with SANDBOX=best_effort.",

@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use crate::Worker;
 use crate::ffprobe::{Ffprobe, Probe, Run};
-use crate::jail::Limits;
+use crate::jail::{Input, Limits};
 use crate::keep::{Stop, keep};
 use crate::settings::ResourceRetry;
 use crate::source::{self, OpenInput};
@@ -98,11 +98,13 @@ async fn examine(
     };
     total.store(input.size, Ordering::Relaxed);
     let (name, size) = (input.name, input.size);
-    let mut limits = Limits::of(claim.job.profile, size);
+    let mut limits = Limits::of(claim.job.profile);
     if worker.resource_retry == ResourceRetry::Once && met_limits_before(claim) {
         limits = limits.widened();
     }
-    let run = ffprobe.run(Probe { input: input.file, profile: claim.job.profile, limits, cancel, bytes_read }).await;
+    let run = ffprobe
+        .run(Probe { input: Input::File(input.file), profile: claim.job.profile, limits, cancel, bytes_read })
+        .await;
     worker.metrics.ffprobe_cpu.inc_by(run.usage.cpu_ms.unwrap_or(0) as f64 / 1000.0);
     worker.metrics.ffprobe_read.inc_by(run.usage.bytes_read.unwrap_or(0));
     let provenance = provenance(worker, ffprobe, &run);

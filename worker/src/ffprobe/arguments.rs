@@ -1,13 +1,17 @@
-//! The arguments ffprobe is given. Nothing a client sends ever becomes one: the input is always standard input under a
-//! fixed name, so that no file name is read as an option, a pattern or an address.
+//! The arguments ffprobe is given. Nothing a client sends ever becomes one: the input is standard input under a fixed name,
+//! or a server of ours on loopback under a random one, so that no file name is read as an option, a pattern or an address.
 
 use shared::job::Profile;
 
 use super::first_frame::Wanted;
+use crate::jail::Input;
 
 /// The input as ffprobe is told it: standard input, opened anew (so it can seek), under a name without extension (so
 /// only the content decides the format: an extension alone can make ffprobe read 50 GB of zeros as MP3).
 pub const INPUT: &str = "file:/dev/fd/0";
+
+/// A remote input as results name it. The real address holds a random word that nobody needs to know.
+pub const REMOTE_INPUT: &str = "http://127.0.0.1/input";
 
 /// Most streams of a file; more are left out and the result is degraded. Contribution feeds have under 100; a bomb of
 /// 29 MB has 1,000 and takes 1.1 GB.
@@ -39,34 +43,56 @@ const FORMATS: &[&str] = &[
 ];
 
 /// The arguments of a profile's main run.
-pub(super) fn main(profile: Profile) -> Vec<String> {
+pub(super) fn main(profile: Profile, input: &Input) -> Vec<String> {
     let describe = ["-show_format", "-show_streams", "-show_chapters", "-show_programs"];
     match profile {
-        Profile::Quick => around(&[&QUICK[..], &describe[..]].concat()),
-        Profile::Standard | Profile::Packets | Profile::Frames => around(&describe),
+        Profile::Quick => around(&[&QUICK[..], &describe[..]].concat(), &JSON, input),
+        Profile::Standard | Profile::Packets | Profile::Frames => around(&describe, &JSON, input),
     }
 }
 
+/// The arguments of a scan: `show` says what is written, and how (`-of`).
+pub(super) fn scan(show: &[&str], input: &Input) -> Vec<String> {
+    around(show, &[], input)
+}
+
+/// The same arguments, as they may be shown to clients.
+pub(super) fn shown(arguments: &[String], input: &Input) -> Vec<String> {
+    let mut shown = arguments.to_vec();
+    if let (Input::Loopback(_), Some(last)) = (input, shown.last_mut()) {
+        REMOTE_INPUT.clone_into(last);
+    }
+    shown
+}
+
 /// The arguments of the run that reads one key frame of one video stream.
-pub(super) fn first_frame(wanted: &Wanted) -> Vec<String> {
+pub(super) fn first_frame(wanted: &Wanted, input: &Input) -> Vec<String> {
     let (stream, packets) = (wanted.stream.to_string(), format!("%+#{}", wanted.packets));
     // skipping all but key frames costs nothing where the first packet is one, and keeps ffprobe from decoding a
     // stream that was cut in the middle until then
-    around(&["-select_streams", &stream, "-skip_frame", "nokey", "-show_frames", "-read_intervals", &packets])
+    let show = ["-select_streams", &stream, "-skip_frame", "nokey", "-show_frames", "-read_intervals", &packets];
+    around(&show, &JSON, input)
 }
 
-fn around(show: &[&str]) -> Vec<String> {
+const JSON: [&str; 2] = ["-of", "json=c=1"];
+
+fn around(show: &[&str], form: &[&str], input: &Input) -> Vec<String> {
     let formats = FORMATS.join(",");
+    let (protocols, address) = match input {
+        Input::File(_) => ("file", INPUT.to_owned()),
+        Input::Loopback(server) => ("http,tcp", format!("http://127.0.0.1:{}{}", server.port, server.path)),
+    };
     // the plus keeps what is set already: like messages in a row are counted, not repeated
     let before =
-        ["-v", "+level+warning", "-hide_banner", "-show_error", "-protocol_whitelist", "file", "-format_whitelist"];
-    let limits = [formats.as_str(), "-max_streams", MAX_STREAMS, "-max_alloc", MAX_ALLOC, "-of", "json=c=1"];
-    before.iter().chain(&limits).chain(show).chain(&["-i", INPUT]).map(|a| (*a).to_owned()).collect()
+        ["-v", "+level+warning", "-hide_banner", "-show_error", "-protocol_whitelist", protocols, "-format_whitelist"];
+    let limits = [formats.as_str(), "-max_streams", MAX_STREAMS, "-max_alloc", MAX_ALLOC];
+    before.iter().chain(&limits).chain(form).chain(show).chain(&["-i", &address]).map(|a| (*a).to_owned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jail::Loopback;
 
     #[test]
     fn nothing_that_names_other_files_is_read() {
@@ -83,10 +109,22 @@ mod tests {
 
     #[test]
     fn the_input_is_always_last_and_always_ours() {
-        let runs = [main(Profile::Standard), first_frame(&Wanted { stream: 3, packets: 1 })];
-        for arguments in runs {
+        let runs = |input: &Input| {
+            let frame = first_frame(&Wanted { stream: 3, packets: 1 }, input);
+            [main(Profile::Standard, input), frame, scan(&["-show_packets", "-of", "csv"], input)]
+        };
+        let file = Input::File(std::fs::File::open("/dev/null").unwrap());
+        for arguments in runs(&file) {
             assert_eq!(arguments[arguments.len() - 2..], ["-i", INPUT]);
             assert!(arguments.windows(2).any(|w| w == ["-protocol_whitelist", "file"]));
+            assert_eq!(shown(&arguments, &file), arguments);
+        }
+        let serve_on = std::sync::Arc::new(|_| Ok(()));
+        let server = Input::Loopback(Loopback { port: 7, path: "/secret".into(), serve_on });
+        for arguments in runs(&server) {
+            assert_eq!(arguments[arguments.len() - 2..], ["-i", "http://127.0.0.1:7/secret"]);
+            assert!(arguments.windows(2).any(|w| w == ["-protocol_whitelist", "http,tcp"]));
+            assert!(!shown(&arguments, &server).concat().contains("secret"));
         }
     }
 }

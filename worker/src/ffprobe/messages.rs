@@ -6,6 +6,9 @@ const MAX_WARNINGS: usize = 50;
 /// Longest warning, in bytes.
 const MAX_WARNING_BYTES: usize = 500;
 
+/// How the address of a remote input begins; a random word follows.
+const LOOPBACK: &str = "http://127.0.0.1:";
+
 /// One line of ffprobe's log, as written under `-v +level+…`: `[mpegts @ 0x55…] [warning] Packet corrupt (…)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Message<'a> {
@@ -50,8 +53,15 @@ fn parse(line: &str) -> Option<(&str, &str)> {
             None => return None,
         }
     }
-    let text = rest.strip_prefix(super::INPUT).and_then(|r| r.strip_prefix(": ")).unwrap_or(rest).trim();
+    let text = without_input(rest).trim();
     (!text.is_empty()).then_some((component, text))
+}
+
+/// What follows our name for the input: the fixed one of a file, or an address on loopback.
+fn without_input(text: &str) -> &str {
+    let after_file = text.strip_prefix(super::INPUT).and_then(|rest| rest.strip_prefix(": "));
+    let after_server = || text.strip_prefix(LOOPBACK)?.split_once(": ").map(|(_address, rest)| rest);
+    after_file.or_else(after_server).unwrap_or(text)
 }
 
 /// What ffprobe complained of, in the order of first appearance, like messages (but for their numbers) as one.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use shared::job::{Failure, FailureCode};
 
 use super::messages::{Message, cut, messages};
-use crate::jail::{CANNOT_CONFINE, CANNOT_EXEC, End, Ended};
+use crate::jail::{CANNOT_CONFINE, CANNOT_CONFINE_CONNECTIONS, CANNOT_EXEC, End, Ended};
 
 /// What the loader of a dynamic program ends with when a library is missing or does not fit into the limits.
 const LOADER_FAILED: i32 = 127;
@@ -97,7 +97,33 @@ pub(super) fn ends_too_early() -> Failure {
     fail(FailureCode::TruncatedMedia, "ffprobe met the end of the file where it expected more.")
 }
 
+/// Whether a scan came to its end. Its output went elsewhere, so only status and messages tell.
+pub(super) fn judge_scan(ended: &Ended) -> Result<(), Failure> {
+    match status(ended)? {
+        0 => Ok(()),
+        code => match messages(&ended.stderr).last() {
+            Some(last) if !is_degraded(&ended.stderr) && !is_usage(&ended.stderr) => {
+                Err(refused(&Reported { code: INVALID_DATA, string: last.text.to_owned() }, &ended.stderr))
+            }
+            _ => Err(unclear(code, &ended.stderr)),
+        },
+    }
+}
+
 fn answer(ended: &Ended) -> Result<(String, Answer), Failure> {
+    let code = status(ended)?;
+    // ffprobe replaces invalid UTF-8 in tags itself; this is for a build that does not
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let answer = serde_json::from_str::<Answer>(&text);
+    match answer {
+        Ok(Answer { error: Some(reported), .. }) => Err(refused(&reported, &ended.stderr)),
+        Ok(answer) if code == 0 => Ok((text, answer)),
+        _ => Err(unclear(code, &ended.stderr)),
+    }
+}
+
+/// ffprobe's own exit status, or why it did not get that far.
+fn status(ended: &Ended) -> Result<i32, Failure> {
     let code = match ended.end {
         End::Exited(code) => code,
         End::Killed(signal) => return Err(killed(signal, &ended.stderr)),
@@ -107,8 +133,23 @@ fn answer(ended: &Ended) -> Result<(String, Answer), Failure> {
         End::TooMuchOutput => {
             return Err(fail(FailureCode::OutputLimit, "ffprobe wrote more than is stored and was killed."));
         }
+        End::Refused => return Err(fail(FailureCode::OutputLimit, "ffprobe wrote more than is taken and was killed.")),
+        End::ReadBudget => {
+            return Err(fail(FailureCode::BudgetExceeded, "ffprobe read more bytes than the job's budget."));
+        }
+        End::OutOfMemory => {
+            return Err(fail(
+                FailureCode::MemoryLimit,
+                "ffprobe needed more memory than the jail gives and was killed.",
+            ));
+        }
         End::Canceled => return Err(fail(FailureCode::Canceled, "The job was canceled while ffprobe ran.")),
     };
+    if code == i32::from(CANNOT_CONFINE_CONNECTIONS) {
+        tracing::error!(stderr = %ended.stderr, "remote input is refused");
+        let message = "This worker cannot keep ffprobe from connecting to other places than the input.";
+        return Err(fail(FailureCode::SandboxUnavailable, message));
+    }
     if code == i32::from(CANNOT_CONFINE) || code == i32::from(CANNOT_EXEC) || code == LOADER_FAILED {
         tracing::error!(code, stderr = %ended.stderr, "ffprobe does not start in the jail");
         return Err(fail(
@@ -116,14 +157,7 @@ fn answer(ended: &Ended) -> Result<(String, Answer), Failure> {
             format!("ffprobe did not start on this worker (exit status {code})."),
         ));
     }
-    // ffprobe replaces invalid UTF-8 in tags itself; this is for a build that does not
-    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
-    let answer = serde_json::from_str::<Answer>(&text);
-    match answer {
-        Ok(Answer { error: Some(reported), .. }) => Err(refused(&reported, &ended.stderr)),
-        Ok(answer) if code == 0 => Ok((text, answer)),
-        _ => Err(unclear(code, &ended.stderr)),
-    }
+    Ok(code)
 }
 
 fn killed(signal: i32, stderr: &str) -> Failure {
@@ -176,10 +210,15 @@ fn blocked(message: &Message<'_>) -> Failure {
     fail(FailureCode::BlockedFormat, text)
 }
 
+/// Whether it complains of its options.
+fn is_usage(stderr: &str) -> bool {
+    let words = ["Option not found", "Unrecognized option", "Failed to set value", "Error parsing options"];
+    words.iter().any(|words| stderr.contains(words))
+}
+
 /// It ended without an error of its own and without a readable answer.
 fn unclear(code: i32, stderr: &str) -> Failure {
-    let is_usage = ["Option not found", "Unrecognized option", "Failed to set value", "Error parsing options"];
-    if is_usage.iter().any(|words| stderr.contains(words)) {
+    if is_usage(stderr) {
         tracing::error!(code, stderr, "this ffprobe does not know our options");
         return fail(
             FailureCode::WorkerMisconfigured,
@@ -261,6 +300,10 @@ mod tests {
             (End::Killed(libc::SIGABRT), "", memory, Some(C::MemoryLimit)),
             (End::Deadline, GOOD, "", Some(C::DeadlineExceeded)),
             (End::TooMuchOutput, GOOD, "", Some(C::OutputLimit)),
+            (exit(124), "", "ffprobe-worker jail: no remote input: no\n", Some(C::SandboxUnavailable)),
+            (End::Refused, GOOD, "", Some(C::OutputLimit)),
+            (End::ReadBudget, GOOD, "", Some(C::BudgetExceeded)),
+            (End::OutOfMemory, GOOD, "", Some(C::MemoryLimit)),
             (End::Canceled, GOOD, "", Some(C::Canceled)),
         ];
         for (end, stdout, stderr, code) in table {
@@ -284,6 +327,27 @@ mod tests {
         assert!(is_degraded("[mov @ 0x1] [error] get_buffer() failed\n"));
         assert!(is_degraded("[mpegts @ 0x1] [error] Number of streams exceeds max_streams parameter (256)\n"));
         assert!(!is_degraded("[h264 @ 0x1] [error] concealing 10 DC errors\n"));
+    }
+
+    #[test]
+    fn a_scan_is_judged_by_status_and_messages() {
+        use FailureCode as C;
+        let moov = "[mov @ 0x1] [error] moov atom not found\n[error] file:/dev/fd/0: Invalid data\n";
+        let usage = "Failed to set value 'x' for option 'y': Option not found\n";
+        for (end, stderr, code) in [
+            (End::Exited(0), moov, None),
+            (End::Exited(1), moov, Some(C::TruncatedMedia)),
+            (End::Exited(1), "[error] file:/dev/fd/0: Invalid data\n", Some(C::InvalidMedia)),
+            (End::Exited(1), "[hls @ 0x1] [error] Format not on whitelist 'mov'\n", Some(C::BlockedFormat)),
+            (End::Exited(1), "[mov @ 0x1] [error] Cannot allocate memory\n", Some(C::MemoryLimit)),
+            (End::Exited(1), usage, Some(C::WorkerMisconfigured)),
+            (End::Exited(1), "", Some(C::UnreadableOutput)),
+            (End::Exited(124), "", Some(C::SandboxUnavailable)),
+            (End::ReadBudget, "", Some(C::BudgetExceeded)),
+        ] {
+            let verdict = judge_scan(&ended(end, "", stderr));
+            assert_eq!(verdict.err().map(|f| f.code), code, "{end:?} {stderr}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! The three calls to the kernel that no safe crate offers, each wrapped once. This is the only file of the worker with
-//! unsafe code; it allocates nothing and knows nothing of the jail.
+//! The calls to the kernel that no safe crate offers, each wrapped once. This is the only file of the worker with unsafe
+//! code; it allocates nothing and knows nothing of the jail.
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
 
 /// I/O class "idle" in the upper bits of a priority (`IOPRIO_PRIO_VALUE`, linux/ioprio.h).
 const IDLE: libc::c_int = 3 << 13;
@@ -24,6 +26,22 @@ pub(super) fn io_priority_idle() -> io::Result<()> {
     #[expect(unsafe_code, reason = "ioprio_set is in no safe crate; it takes three integers and touches no memory")]
     let done = unsafe { libc::syscall(libc::SYS_ioprio_set, ONE_PROCESS, 0, IDLE) };
     succeeded(done)
+}
+
+/// Puts this process into new namespaces. Only for those: anything else that `unshare` knows is left out.
+pub(super) fn enter_new(namespaces: UnshareFlags) -> io::Result<()> {
+    let namespaces = namespaces & (UnshareFlags::NEWNET | UnshareFlags::NEWUSER);
+    #[expect(unsafe_code, reason = "unsafe only for CLONE_FILES, which the line above takes out")]
+    let done = unsafe { rustix::thread::unshare_unsafe(namespaces) };
+    done.map_err(io::Error::from)
+}
+
+/// Makes a pipe hold this many bytes. An error leaves it as it is.
+pub(super) fn set_pipe_size(pipe: impl AsFd, bytes: libc::c_int) -> io::Result<()> {
+    let descriptor = pipe.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "rustix has it behind a feature; it takes two integers and touches no memory")]
+    let done = unsafe { libc::fcntl(descriptor, libc::F_SETPIPE_SZ, bytes) };
+    succeeded(done.into())
 }
 
 /// What a process used up to its end.

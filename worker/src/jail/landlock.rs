@@ -1,20 +1,20 @@
-//! Landlock rules: which files the program may open, and no TCP. Called by [`super::walls`] in the process to be
+//! Landlock rules: which files the program may open, and which port it may connect to, if any. Called by [`super::walls`] in the process to be
 //! confined. Files and TCP are two layers, so that an older kernel that has only the first is told apart from none.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-use super::Order;
+use super::{Order, Reach};
 
 /// What every dynamic program reads at its start. None of them is a secret; a missing one is no error.
 const EVERYBODY_READS: [&str; 3] = ["/etc/ld.so.cache", "/dev/null", "/dev/urandom"];
 
-/// Lets this process read its standard input's file, the libraries and the program, execute the program, and open
+/// Lets this process read its standard input (if that is a file), the libraries and the program, execute the program, and open
 /// nothing else; nor signal or reach by socket name any process outside.
 pub(super) fn restrict_files(order: &Order) -> Result<(), String> {
     let execute = AccessFs::Execute | AccessFs::ReadFile;
@@ -22,9 +22,12 @@ pub(super) fn restrict_files(order: &Order) -> Result<(), String> {
         .handle_access(AccessFs::from_all(ABI::V5))
         .and_then(|r| r.scope(Scope::from_all(ABI::V6)))
         .and_then(Ruleset::create)
-        // ffprobe opens its input anew through /dev/fd/0, so the descriptor alone is not enough
-        .and_then(|r| r.add_rule(PathBeneath::new(rustix::stdio::stdin(), AccessFs::ReadFile)))
         .map_err(text)?;
+    if order.reach == Reach::File {
+        // ffprobe opens its input anew through /dev/fd/0, so the descriptor alone is not enough
+        let input = PathBeneath::new(rustix::stdio::stdin(), AccessFs::ReadFile);
+        rules = rules.add_rule(input).map_err(text)?;
+    }
     for path in &order.execute {
         rules = allow(rules, path, execute)?;
     }
@@ -43,13 +46,17 @@ pub(super) fn restrict_files(order: &Order) -> Result<(), String> {
     }
 }
 
-/// Forbids TCP connections in both directions.
-pub(super) fn restrict_tcp() -> Result<(), String> {
+/// Forbids TCP connections in both directions, but for those to the port of a remote input.
+pub(super) fn restrict_tcp(reach: Reach) -> Result<(), String> {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessNet::from_all(ABI::V4))
         .map_err(|_| "the kernel's Landlock has no rules for TCP (Linux 6.7)".to_owned())?
         .create()
+        .and_then(|rules| match reach {
+            Reach::File => Ok(rules),
+            Reach::Loopback { port } => rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp)),
+        })
         .and_then(RulesetCreated::restrict_self)
         .map(drop)
         .map_err(text)

@@ -4,23 +4,27 @@
 //! Dropping the future kills the whole process group too; the runtime then reaps the child.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::{Cell, Cgroup};
 use super::kernel::{self, Spent};
+use super::limits::LIBRARIES;
+use super::namespace::Handover;
+use super::streams::{Stdout, Step, Streams};
 use super::usage::Meter;
-use super::{Order, Usage};
+use super::{Input, Order, Usage};
 
 /// How often memory and bytes read are looked at.
 const SAMPLE: Duration = Duration::from_millis(25);
@@ -28,11 +32,9 @@ const SAMPLE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a killed process may take to go. Only a kernel that waits for a dead disk needs longer.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// Bytes taken from a pipe at once (a pipe holds as many).
-const CHUNK: usize = 64 << 10;
 
 /// What to run.
-pub(crate) struct Launch<'a> {
+pub(crate) struct Launch<'a, 's> {
     /// The worker's own binary.
     pub(crate) launcher: &'a Path,
     /// [`super::JAIL`] or the canary's word.
@@ -41,8 +43,12 @@ pub(crate) struct Launch<'a> {
     pub(crate) order: &'a Order,
     /// The program and its arguments.
     pub(crate) arguments: Vec<OsString>,
-    /// Its standard input.
-    pub(crate) input: File,
+    /// What it reads.
+    pub(crate) input: &'a Input,
+    /// What becomes of its standard output.
+    pub(crate) stdout: Stdout<'s>,
+    /// Where it gets a control group.
+    pub(crate) cgroup: Option<&'a Cgroup>,
     /// Ends the run early.
     pub(crate) cancel: &'a CancellationToken,
     /// Set to the bytes read so far, while it runs.
@@ -60,6 +66,12 @@ pub(crate) enum End {
     Deadline,
     /// Killed by us for writing too much.
     TooMuchOutput,
+    /// Killed by us because its output is not wanted any more.
+    Refused,
+    /// Killed by us, or taken for nothing, because it read more than its budget.
+    ReadBudget,
+    /// Killed by the kernel because its control group was out of memory.
+    OutOfMemory,
     /// Killed by us because nobody wants it any more.
     Canceled,
 }
@@ -69,7 +81,7 @@ pub(crate) enum End {
 pub(crate) struct Ended {
     /// How it ended.
     pub(crate) end: End,
-    /// Its standard output, up to the cap.
+    /// Its standard output up to the cap, if it was kept.
     pub(crate) stdout: Vec<u8>,
     /// The last lines of its standard error, as harmless text.
     pub(crate) stderr: String,
@@ -78,34 +90,49 @@ pub(crate) struct Ended {
 }
 
 /// Runs a program in the jail until it ends or must end. An error means that it could not be started.
-pub(crate) async fn run(launch: Launch<'_>) -> io::Result<Ended> {
+pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
     let started = Instant::now();
     let limits = launch.order.limits;
-    let (mut running, mut streams) = spawn(&launch)?;
+    let (cancel, noted) = (launch.cancel, launch.bytes_read);
+    let Spawned { mut running, mut streams, handover, cell } = spawn(launch)?;
     let mut meter = Meter::new(running.pid);
+    let over_budget =
+        |read: Option<u64>| limits.read_bytes.zip(read).is_some_and(|(most, n)| n > most.saturating_add(LIBRARIES));
     let mut tick = interval(SAMPLE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut deadline = std::pin::pin!(sleep(Duration::from_millis(limits.wall_ms)));
+    let mut awaited = handover.as_ref();
     let mut cut_short = loop {
         tokio::select! {
+            // the pipes come last: a run that never stops writing is looked at all the same
             biased;
-            () = launch.cancel.cancelled() => break Some(End::Canceled),
+            () = cancel.cancelled() => break Some(End::Canceled),
             () = &mut deadline => break Some(End::Deadline),
+            served = hand_over(awaited) => {
+                served?;
+                awaited = None;
+            }
+            _ = tick.tick() => {
+                let read = note(meter.sample(), noted);
+                if over_budget(read) {
+                    break Some(End::ReadBudget);
+                }
+            }
             step = streams.step() => match step {
                 Step::Stdout if streams.stdout_bytes() > limits.stdout_bytes => break Some(End::TooMuchOutput),
-                // ffprobe writes last of all, so now it is as large as it gets
-                Step::Stdout => note(meter.sample(), launch.bytes_read),
-                Step::Stderr => {}
+                // what is kept ffprobe writes last of all, so now it is as large as it gets
+                Step::Stdout if streams.keeps() => { note(meter.sample(), noted); }
+                Step::Stdout | Step::Stderr => {}
+                Step::Refused => break Some(End::Refused),
                 Step::Closed => break None,
             },
-            _ = tick.tick() => note(meter.sample(), launch.bytes_read),
         }
     };
     let mut spent = None;
     if cut_short.is_none() {
         tokio::select! {
             biased;
-            () = launch.cancel.cancelled() => cut_short = Some(End::Canceled),
+            () = cancel.cancelled() => cut_short = Some(End::Canceled),
             () = &mut deadline => cut_short = Some(End::Deadline),
             s = running.exited() => spent = s,
         }
@@ -114,34 +141,71 @@ pub(crate) async fn run(launch: Launch<'_>) -> io::Result<Ended> {
     if cut_short.is_some() {
         spent = timeout(GONE_WITHIN, running.exited()).await.unwrap_or_default();
     }
-    let usage = meter.total(started.elapsed(), spent);
-    note(usage.bytes_read, launch.bytes_read);
+    let mut usage = meter.total(started.elapsed(), spent);
+    note(usage.bytes_read, noted);
+    usage.group_peak_bytes = cell.as_ref().and_then(Cell::peak_bytes);
     let status = running.reap().await?;
-    let end = cut_short.unwrap_or(match status.code() {
-        Some(code) => End::Exited(code),
-        None => End::Killed(status.signal().unwrap_or_default()),
-    });
-    let Streams { stdout, stderr, .. } = streams;
-    Ok(Ended { end, stdout, stderr: stderr.into_text(), usage })
+    let end = match (cut_short, status.code()) {
+        (Some(end), _) => end,
+        _ if cell.is_some_and(|cell| cell.ran_out_of_memory()) => End::OutOfMemory,
+        // the same file must not pass or fail by when it was looked at
+        _ if over_budget(usage.bytes_read) => End::ReadBudget,
+        (None, Some(code)) => End::Exited(code),
+        (None, None) => End::Killed(status.signal().unwrap_or_default()),
+    };
+    let (stdout, stderr) = streams.into_parts();
+    Ok(Ended { end, stdout, stderr, usage })
 }
 
-fn note(bytes: Option<u64>, into: &AtomicU64) {
+/// Stores what is known and gives it back.
+fn note(bytes: Option<u64>, into: &AtomicU64) -> Option<u64> {
     if let Some(bytes) = bytes {
         into.store(bytes, Ordering::Relaxed);
     }
+    bytes
 }
 
-fn spawn(launch: &Launch<'_>) -> io::Result<(Running, Streams)> {
-    let order = serde_json::to_string(launch.order)?;
+/// A run that has begun.
+struct Spawned<'s> {
+    running: Running,
+    streams: Streams<'s>,
+    /// For remote input: where the launcher hands over its listener, and who serves there.
+    handover: Option<(Handover, Serve)>,
+    cell: Option<Cell>,
+}
+
+/// Takes a listener inside the run's own network.
+type Serve = Arc<dyn Fn(TcpListener) -> io::Result<()> + Send + Sync>;
+
+/// Waits for the launcher's listener and has it served; for ever if there is nothing to wait for.
+async fn hand_over(awaited: Option<&(Handover, Serve)>) -> io::Result<()> {
+    match awaited {
+        Some((handover, serve_on)) => handover.receive().await?.map_or(Ok(()), |listener| serve_on(listener)),
+        None => std::future::pending().await,
+    }
+}
+
+fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
+    let (stdin, handover) = match launch.input {
+        Input::File(file) => (Stdio::from(file.try_clone()?), None),
+        Input::Loopback(server) => {
+            let (ours, theirs) = Handover::pair()?;
+            (Stdio::from(theirs), Some((ours, Arc::clone(&server.serve_on))))
+        }
+    };
+    let cell = launch.cgroup.map(|cgroup| cgroup.cell(&launch.order.limits));
+    let mut order = launch.order.clone();
+    order.cgroup = cell.as_ref().map(|cell| cell.as_ref().map(|c| c.path.clone()).map_err(Clone::clone));
+    let cell = cell.and_then(Result::ok);
     // no pre_exec and nothing else that would make this a fork
     let mut child = Command::new(launch.launcher)
         .arg0("ffprobe-worker")
         .arg(launch.role)
-        .arg(order)
+        .arg(serde_json::to_string(&order)?)
         .args(&launch.arguments)
         .env_clear()
         .env("LANG", "C")
-        .stdin(Stdio::from(launch.input.try_clone()?))
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -150,16 +214,9 @@ fn spawn(launch: &Launch<'_>) -> io::Result<(Running, Streams)> {
         .id()
         .and_then(|id| Pid::from_raw(id.cast_signed()))
         .ok_or_else(|| io::Error::other("the child has no id"))?;
-    let (stdout_pipe, stderr_pipe) = (child.stdout.take(), child.stderr.take());
-    let streams = Streams {
-        stdout_pipe,
-        stderr_pipe,
-        stdout: Vec::new(),
-        stderr: Tail::new(launch.order.limits.stderr_bytes),
-        stdout_chunk: vec![0; CHUNK],
-        stderr_chunk: vec![0; CHUNK],
-    };
-    Ok((Running { child, pid, reaped: false }, streams))
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let streams = Streams::new(stdout, stderr, launch.stdout, order.limits.stderr_bytes);
+    Ok(Spawned { running: Running { child, pid, reaped: false }, streams, handover, cell })
 }
 
 /// A child that is killed with its whole group unless it was reaped.
@@ -212,115 +269,5 @@ impl Drop for Running {
         if !self.reaped {
             self.kill();
         }
-    }
-}
-
-enum Step {
-    Stdout,
-    Stderr,
-    Closed,
-}
-
-/// Both pipes and what came out of them.
-struct Streams {
-    stdout_pipe: Option<ChildStdout>,
-    stderr_pipe: Option<ChildStderr>,
-    stdout: Vec<u8>,
-    stderr: Tail,
-    stdout_chunk: Vec<u8>,
-    stderr_chunk: Vec<u8>,
-}
-
-impl Streams {
-    /// Takes the next chunk of either pipe. May be dropped at any time without losing a byte.
-    async fn step(&mut self) -> Step {
-        loop {
-            tokio::select! {
-                n = read(&mut self.stdout_pipe, &mut self.stdout_chunk), if self.stdout_pipe.is_some() => match n {
-                    0 => self.stdout_pipe = None,
-                    n => {
-                        self.stdout.extend_from_slice(&self.stdout_chunk[..n]);
-                        return Step::Stdout;
-                    }
-                },
-                n = read(&mut self.stderr_pipe, &mut self.stderr_chunk), if self.stderr_pipe.is_some() => match n {
-                    0 => self.stderr_pipe = None,
-                    n => {
-                        self.stderr.push(&self.stderr_chunk[..n]);
-                        return Step::Stderr;
-                    }
-                },
-                else => return Step::Closed,
-            }
-        }
-    }
-
-    fn stdout_bytes(&self) -> u64 {
-        self.stdout.len() as u64
-    }
-}
-
-/// Bytes read, 0 at the end. A pipe that fails is at its end too: the exit status tells the rest.
-async fn read(pipe: &mut Option<impl AsyncReadExt + Unpin>, into: &mut [u8]) -> usize {
-    match pipe {
-        Some(pipe) => pipe.read(into).await.unwrap_or(0),
-        None => 0,
-    }
-}
-
-/// The last bytes of a stream.
-struct Tail {
-    bytes: Vec<u8>,
-    keep: usize,
-    cut: bool,
-}
-
-impl Tail {
-    fn new(keep: u64) -> Self {
-        Self { bytes: Vec::new(), keep: usize::try_from(keep).unwrap_or(usize::MAX), cut: false }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() > self.keep.saturating_mul(2) {
-            self.trim();
-        }
-    }
-
-    fn trim(&mut self) {
-        if let Some(excess) = self.bytes.len().checked_sub(self.keep).filter(|e| *e > 0) {
-            self.bytes.drain(..excess);
-            self.cut = true;
-        }
-    }
-
-    /// Whole lines of text without control characters; what is not UTF-8 becomes U+FFFD.
-    fn into_text(mut self) -> String {
-        self.trim();
-        let start = if self.cut { self.bytes.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1) } else { 0 };
-        let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
-        String::from_utf8_lossy(&self.bytes[start..]).replace("\r\n", "\n").chars().map(harmless).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_keeps_the_last_whole_lines_as_harmless_text() {
-        let mut tail = Tail::new(24);
-        for n in 0..1000 {
-            tail.push(format!("line {n}\n").as_bytes());
-        }
-        assert_eq!(tail.into_text(), "line 998\nline 999\n");
-
-        let mut short = Tail::new(64);
-        short.push(b"a\0b\xffc\x1b[31m\r\nd");
-        assert_eq!(short.into_text(), "a\u{fffd}b\u{fffd}c\u{fffd}[31m\nd");
-
-        let mut one_long_line = Tail::new(4);
-        one_long_line.push(b"0123456789");
-        assert_eq!(one_long_line.into_text(), "6789");
     }
 }

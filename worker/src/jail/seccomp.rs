@@ -1,4 +1,5 @@
-//! The system call filter for a program that reads one local file and writes to two pipes. Called by [`super::walls`] in
+//! The system call filter for a program that reads one input and writes to two pipes. A local file takes no socket at all;
+//! a server on loopback takes TCP sockets that connect, and nothing else of a network. Called by [`super::walls`] in
 //! the process to be confined. A refused call answers EPERM and the program goes on; what is not named is allowed, since
 //! any ffprobe build must run.
 //!
@@ -12,13 +13,18 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
-/// Calls that no reader of one file needs, on every architecture.
+use super::Reach;
+
+/// What talks over a connection. Refused as a whole to a reader of a file; to one of a server, all but [`talk`].
+#[rustfmt::skip]
+const TALK: &[i64] = &[libc::SYS_socket, libc::SYS_connect, libc::SYS_sendto, libc::SYS_setsockopt];
+
+/// Calls that no reader of one input needs, on every architecture.
 #[rustfmt::skip]
 const REFUSED: &[i64] = &[
-    // talk to anybody
-    libc::SYS_socket, libc::SYS_socketpair, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept,
-    libc::SYS_accept4, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_msgget, libc::SYS_semget,
-    libc::SYS_shmget, libc::SYS_mq_open,
+    // talk to anybody; sendmsg can open a connection that connect would be denied (TCP Fast Open), as sendto can
+    libc::SYS_socketpair, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4, libc::SYS_sendmsg,
+    libc::SYS_sendmmsg, libc::SYS_msgget, libc::SYS_semget, libc::SYS_shmget, libc::SYS_mq_open,
     // look into or steer other processes, or leave the group that is killed as a whole
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_process_madvise, libc::SYS_kcmp,
     libc::SYS_pidfd_open, libc::SYS_pidfd_getfd, libc::SYS_pidfd_send_signal, libc::SYS_tkill, libc::SYS_rt_sigqueueinfo,
@@ -44,6 +50,9 @@ const REFUSED: &[i64] = &[
     libc::SYS_keyctl, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
 ];
 
+/// Options of a socket that a client may set.
+const SOCKET_OPTIONS: [libc::c_int; 3] = [libc::SO_RCVBUF, libc::SO_SNDBUF, libc::SO_KEEPALIVE];
+
 /// Older forms of the above, which newer architectures never had.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
@@ -58,17 +67,20 @@ const REFUSED_HERE: &[i64] = &[libc::SYS_renameat];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const REFUSED_HERE: &[i64] = &[];
 
-/// Refuses, from now on, every call that reading one local file does not need.
-pub(super) fn restrict_calls() -> Result<(), String> {
+/// Refuses, from now on, every call that reading this input does not need.
+pub(super) fn restrict_calls(reach: Reach) -> Result<(), String> {
     seccompiler::apply_filter(&absent_calls()).map_err(|e| text(&e))?;
-    let refused = refused_calls().map_err(|e| e.to_string())?;
+    let refused = refused_calls(reach).map_err(|e| e.to_string())?;
     seccompiler::apply_filter(&refused).map_err(|e| text(&e))
 }
 
-fn refused_calls() -> Result<BpfProgram, seccompiler::BackendError> {
+fn refused_calls(reach: Reach) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, vec![])).collect();
-    let when = |argument, len, op, value| SeccompRule::new(vec![SeccompCondition::new(argument, len, op, value)?]);
+    match reach {
+        Reach::File => rules.extend(TALK.iter().map(|call| (*call, vec![]))),
+        Reach::Loopback { .. } => rules.extend(talk()?),
+    }
     // threads are fine, processes are not
     let no_thread = when(0, Len::Qword, Op::MaskedEq(flag(libc::CLONE_THREAD)), 0)?;
     rules.insert(libc::SYS_clone, vec![no_thread]);
@@ -82,6 +94,41 @@ fn refused_calls() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_prctl, vec![when(0, Len::Dword, Op::Eq, flag(libc::PR_SET_PDEATHSIG))?]);
     let refuse = SeccompAction::Errno(errno(libc::EPERM));
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+/// A rule with one condition.
+fn when(argument: u8, len: Len, op: Op, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, len, op, value)?])
+}
+
+/// Refuses what a client of one TCP server does not need of these calls. Which server is Landlock's to say: a filter
+/// cannot see an address.
+fn talk() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
+    let is = |argument, op, value| SeccompCondition::new(argument, Len::Dword, op, flag(value));
+    // IPv4 or IPv6; a stream; plain TCP (multipath TCP and SCTP are streams too, and no business of Landlock's)
+    let (other_family, other_protocol) = (
+        vec![is(0, Op::Ne, libc::AF_INET)?, is(0, Op::Ne, libc::AF_INET6)?],
+        vec![is(2, Op::Ne, 0)?, is(2, Op::Ne, libc::IPPROTO_TCP)?],
+    );
+    let mut socket = vec![SeccompRule::new(other_family)?, SeccompRule::new(other_protocol)?];
+    // the kind stands in the lower four bits, and a stream is 1: refused if any bit is another
+    for (bit, other) in [(1, 0), (2, 2), (4, 4), (8, 8)] {
+        socket.push(when(1, Len::Dword, Op::MaskedEq(bit), other)?);
+    }
+    // options of a socket are the widest door into the kernel's network code; ffprobe 5.1 sets none
+    let other_option = vec![is(1, Op::Ne, libc::SOL_SOCKET)?, is(1, Op::Ne, libc::IPPROTO_TCP)?];
+    let mut setsockopt = vec![SeccompRule::new(other_option)?];
+    for (level, allowed) in [(libc::SOL_SOCKET, &SOCKET_OPTIONS[..]), (libc::IPPROTO_TCP, &[libc::TCP_NODELAY][..])] {
+        let mut other = vec![is(1, Op::Eq, level)?];
+        for option in allowed {
+            other.push(is(2, Op::Ne, *option)?);
+        }
+        setsockopt.push(SeccompRule::new(other)?);
+    }
+    // sending to an address of its own, or opening a connection by sending
+    let fast_open = Op::MaskedEq(flag(libc::MSG_FASTOPEN));
+    let sendto = vec![when(4, Len::Qword, Op::Ne, 0)?, when(3, Len::Dword, fast_open, flag(libc::MSG_FASTOPEN))?];
+    Ok(vec![(libc::SYS_socket, socket), (libc::SYS_setsockopt, setsockopt), (libc::SYS_sendto, sendto)])
 }
 
 /// Answers ENOSYS to `clone3`, whose flags a filter cannot see (the C library then uses `clone`), and on x86-64 to the

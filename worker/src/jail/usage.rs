@@ -17,6 +17,9 @@ pub struct Usage {
     pub cpu_ms: Option<u64>,
     /// Largest resident memory, in bytes.
     pub peak_memory_bytes: Option<u64>,
+    /// Most memory of its control group, in bytes: what it took itself and the kernel's cache of the files it read.
+    #[serde(default)]
+    pub group_peak_bytes: Option<u64>,
     /// Bytes read from files. A dynamically linked ffprobe reads about 0.2 MB of its libraries besides the input.
     pub bytes_read: Option<u64>,
 }
@@ -30,6 +33,7 @@ impl Usage {
             wall_ms: self.wall_ms + next.wall_ms,
             cpu_ms: sum(self.cpu_ms, next.cpu_ms),
             peak_memory_bytes: self.peak_memory_bytes.max(next.peak_memory_bytes),
+            group_peak_bytes: self.group_peak_bytes.max(next.group_peak_bytes),
             bytes_read: sum(self.bytes_read, next.bytes_read),
         }
     }
@@ -68,6 +72,7 @@ impl Meter {
             wall_ms: millis(wall),
             cpu_ms: spent.map(|s| millis(s.cpu)),
             peak_memory_bytes: told.or(self.peak_memory_bytes),
+            group_peak_bytes: None,
             bytes_read: self.bytes_read,
         }
     }

@@ -4,36 +4,57 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use serde::{Deserialize, Serialize};
 
-use super::{Limits, Order, Sandbox, landlock, seccomp};
+use super::{Limits, Order, Reach, Sandbox, cgroup, landlock, namespace, seccomp, user};
 
 /// One protection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Wall {
+    /// A control group of the run's own: memory and processes as a whole. Asked for with `JAIL_CGROUP`.
+    Cgroup,
+    /// A network in which nothing lies, or nothing but the server of the input.
+    NetworkNamespace,
     /// Set-user-id programs give no rights; Landlock and seccomp need it.
     NoNewPrivs,
     /// Memory, processor time, descriptors, no files written, no core.
     Rlimits,
+    /// A user who owns nothing. Asked for with `JAIL_UID`.
+    DedicatedUser,
     /// None of root's powers but reading: a file of another owner was opened by the worker and is opened again.
     Capabilities,
     /// Files: read the input and the libraries, execute the program, nothing else.
     LandlockFs,
-    /// TCP: neither connect nor bind.
+    /// TCP: neither connect nor bind, but for connections to the port of a remote input.
     LandlockTcp,
-    /// System calls: no sockets, no processes, no changes to files, nothing of an administrator.
+    /// System calls: no sockets (for remote input: only those of a TCP client), no processes, no changes to files, nothing of an administrator.
     Seccomp,
 }
 
 impl Wall {
-    /// In the order they are raised: the last two allow the calls that the earlier ones need.
-    pub(super) const ALL: [Self; 6] =
-        [Self::NoNewPrivs, Self::Rlimits, Self::Capabilities, Self::LandlockFs, Self::LandlockTcp, Self::Seccomp];
+    /// In the order they are raised: the first need powers that the middle ones take, and the last two forbid the calls
+    /// of all others.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Cgroup,
+        Self::NetworkNamespace,
+        Self::NoNewPrivs,
+        Self::Rlimits,
+        Self::DedicatedUser,
+        Self::Capabilities,
+        Self::LandlockFs,
+        Self::LandlockTcp,
+        Self::Seccomp,
+    ];
 
     /// The word used in health, the worker registry and metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Cgroup => "cgroup",
+            Self::NetworkNamespace => "network_namespace",
             Self::NoNewPrivs => "no_new_privs",
             Self::Rlimits => "rlimits",
+            Self::DedicatedUser => "dedicated_user",
             Self::Capabilities => "capabilities",
             Self::LandlockFs => "landlock_fs",
             Self::LandlockTcp => "landlock_tcp",
@@ -41,31 +62,57 @@ impl Wall {
         }
     }
 
-    /// Whether `SANDBOX=required` insists on it. Not on Landlock's TCP rules (Linux 6.7): seccomp refuses all sockets.
-    pub(super) fn is_required(self) -> bool {
-        !matches!(self, Self::LandlockTcp)
+    /// Whether `SANDBOX=required` insists on it, given the optional walls that the operator asks for. Neither on Landlock's
+    /// TCP rules (Linux 6.7) nor on a network of its own: seccomp refuses all sockets, and remote input wants one of the
+    /// two.
+    pub(super) fn is_required(self, asked: &[Self]) -> bool {
+        match self {
+            Self::LandlockTcp | Self::NetworkNamespace => false,
+            Self::Cgroup | Self::DedicatedUser => asked.contains(&self),
+            Self::NoNewPrivs | Self::Rlimits | Self::Capabilities | Self::LandlockFs | Self::Seccomp => true,
+        }
     }
 
     /// Whether it is raised at all.
-    pub(super) fn is_wanted(self, sandbox: Sandbox) -> bool {
-        sandbox != Sandbox::Off || self == Self::Rlimits
+    pub(super) fn is_wanted(self, order: &Order) -> bool {
+        (order.sandbox != Sandbox::Off || self == Self::Rlimits) && !order.without.contains(&self)
+    }
+
+    /// Whether it alone keeps the program from connecting to other places than its remote input.
+    pub(super) fn confines_connections(self) -> bool {
+        matches!(self, Self::LandlockTcp | Self::NetworkNamespace)
     }
 
     /// Raises it around this process.
     pub(super) fn raise(self, order: &Order) -> Result<(), String> {
         match self {
+            Self::Cgroup => match &order.cgroup {
+                None => Err("JAIL_CGROUP is not set".into()),
+                Some(Err(reason)) => Err(reason.clone()),
+                Some(Ok(cell)) => cgroup::join(cell),
+            },
+            Self::NetworkNamespace => namespace::enter(order),
             Self::NoNewPrivs => rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string()),
             Self::Rlimits => limit_resources(&order.limits),
-            Self::Capabilities => drop_capabilities(),
+            Self::DedicatedUser => match order.user {
+                None => Err("JAIL_UID is not set".into()),
+                Some(user) => user::become_user(order, user),
+            },
+            Self::Capabilities => drop_capabilities(order),
             Self::LandlockFs => landlock::restrict_files(order),
-            Self::LandlockTcp => landlock::restrict_tcp(),
-            Self::Seccomp => seccomp::restrict_calls(),
+            Self::LandlockTcp => landlock::restrict_tcp(order.reach),
+            Self::Seccomp => seccomp::restrict_calls(order.reach),
         }
     }
 }
 
-/// What is left of root's powers: reading files of any owner.
-pub(super) const KEPT: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+/// What is left of root's powers: for a local file, reading files of any owner.
+pub(super) fn kept(reach: Reach) -> CapabilitySet {
+    match reach {
+        Reach::File => CapabilitySet::DAC_READ_SEARCH,
+        Reach::Loopback { .. } => CapabilitySet::empty(),
+    }
+}
 
 fn limit_resources(limits: &Limits) -> Result<(), String> {
     let hard_cpu = limits.cpu_seconds.saturating_add(1); // SIGXCPU comes at the soft limit, and tells why
@@ -86,11 +133,17 @@ fn limit_resources(limits: &Limits) -> Result<(), String> {
     Ok(())
 }
 
-fn drop_capabilities() -> Result<(), String> {
+fn drop_capabilities(order: &Order) -> Result<(), String> {
     let failed = |e: rustix::io::Errno| e.to_string();
     let now = rustix::thread::capabilities(None).map_err(failed)?;
-    let kept = now.permitted & KEPT;
+    let kept = now.permitted & kept(order.reach);
     rustix::thread::clear_ambient_capability_set().map_err(failed)?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(failed)
+    // root keeps at exec what it is permitted; anybody else only what is "ambient", which must be inheritable
+    let ambient = if rustix::process::geteuid().is_root() { CapabilitySet::empty() } else { kept };
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: ambient };
+    rustix::thread::set_capabilities(None, sets).map_err(failed)?;
+    if ambient.is_empty() {
+        return Ok(());
+    }
+    rustix::thread::configure_capability_in_ambient_set(ambient, true).map_err(failed)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
-use worker::jail::{Limits, Protections, Sandbox, Status};
+use worker::jail::{Limits, Optional, Protections, Sandbox, Status};
 
 use crate::{LAUNCHER, Stage, ffprobe, probe, samples};
 
@@ -15,9 +15,10 @@ fn jailed(sandbox: Sandbox, parent: u32, input: &Path, program: &[&str]) -> Comm
     let order = serde_json::json!({
         "parent": parent,
         "sandbox": sandbox,
-        "limits": Limits::of(shared::job::Profile::Standard, 0),
+        "limits": Limits::of(shared::job::Profile::Standard),
         "execute": [program[0], "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
         "read": ["/lib", "/usr/lib"],
+        "reach": "file",
     });
     let mut command = Command::new(LAUNCHER);
     command.arg("jail").arg(order.to_string()).args(program).env_clear();
@@ -54,10 +55,10 @@ fn active(protections: &Protections) -> Vec<&str> {
 async fn the_canary_tells_what_holds_here() {
     let stage = Stage::enter().await;
     let protections = ffprobe(None, Sandbox::BestEffort).await.canary().await.unwrap();
-    assert_eq!(protections.0.len(), 6, "{protections:?}");
+    assert_eq!(protections.0.len(), 11, "{protections:?}");
     assert_eq!(active(&protections), offered_here(), "{protections:?}");
     let required = ffprobe(None, Sandbox::Required).await.canary().await;
-    assert_eq!(required.is_ok(), protections.missing().is_empty(), "{protections:?}");
+    assert_eq!(required.is_ok(), protections.missing(&Optional::default()).is_empty(), "{protections:?}");
 
     let off = ffprobe(None, Sandbox::Off).await.canary().await.unwrap();
     assert_eq!(active(&off), ["rlimits"], "what is switched off is not called active");
