@@ -3,6 +3,7 @@
 //!
 //! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
 
+mod egress;
 mod redis;
 mod secret;
 
@@ -13,6 +14,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme};
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use secret::{read as read_secret, require_strong};
 

@@ -1,6 +1,7 @@
 //! The job: what is probed, how deep, and the five states it can be in. Pure data and rules; the only writer of
 //! `state` is [`crate::lifecycle`].
 
+pub mod address;
 pub mod failure;
 pub mod retry;
 pub mod source;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 3  lifecycle · bootstrap                      every change of a job's state; the first key
-//! 2  store · queue · storage                    PostgreSQL, Redis, the upload volume; neighbours do not import each other
+//! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
+//!                                               do not import each other
 //! 1  job · media · access                       words and rules: no I/O, no clock, no async
 //! 0  id · error · config · telemetry · shutdown
 //! ```
@@ -17,6 +18,7 @@ pub mod access;
 pub mod job;
 pub mod media;
 
+pub mod egress;
 pub mod queue;
 pub mod storage;
 pub mod store;
