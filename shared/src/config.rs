@@ -5,6 +5,7 @@
 
 mod egress;
 mod redis;
+mod s3;
 mod secret;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme};
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
+pub use s3::{S3Args, S3Profile, S3Style};
 pub use secret::{read as read_secret, require_strong};
 
 use crate::job::source::MediaRoot;

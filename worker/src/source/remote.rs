@@ -4,18 +4,22 @@
 //! `origin` says what a place to read from is, with `url` and `s3`; `fetch` reads from one, within `bounds`; `server` and
 //! `reader` hand the bytes out.
 
+mod answer;
 mod bounds;
 mod cache;
 mod fault;
 mod fetch;
 mod meter;
+mod name;
 mod origin;
 mod patience;
 mod range;
 mod reader;
 mod run;
+mod s3;
 mod server;
 mod spool;
+mod url;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +37,9 @@ pub use fault::{Again, Fault};
 pub use meter::{Account, EndCheck, Progress, Stalled};
 pub use origin::{Body, Object, OpenBody, Opened, Origin, Part, Validator};
 pub use reader::Reader;
+pub use s3::S3Origin;
 pub use server::Served;
+pub use url::UrlOrigin;
 
 use fetch::Fetch;
 

@@ -118,9 +118,6 @@ impl Fetch {
         let (outcome, fault) = match answer {
             Ok(Ok(_)) => (EndCheck::Same, None),
             Ok(Err(fault)) if fault.code == FailureCode::SourceChanged => (EndCheck::Changed, Some(fault)),
-            Ok(Err(fault)) if fault.code == FailureCode::RemoteNotFound => {
-                (EndCheck::Changed, Some(Fault::changed("The object was removed while it was read.")))
-            }
             // a signed URL that ran out meanwhile says nothing against the bytes that came before
             Ok(Err(fault)) => {
                 tracing::debug!(code = fault.code.as_str(), message = fault.message, "the end check has no answer");
