@@ -2,6 +2,7 @@
 //! server makes it block for ever), so callers use `spawn_blocking` and a time limit; nothing here is read or decoded.
 
 pub mod path;
+pub mod remote;
 pub mod upload;
 
 use std::fs::File;
