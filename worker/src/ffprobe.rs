@@ -4,6 +4,7 @@
 
 mod arguments;
 mod first_frame;
+mod formats;
 mod messages;
 mod outcome;
 mod program;
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use shared::job::{Failure, FailureCode, Profile};
+use shared::job::{Accept, Failure, FailureCode, Profile};
 use tokio_util::sync::CancellationToken;
 
 pub use arguments::{INPUT, REMOTE_INPUT};
@@ -47,6 +48,8 @@ pub struct Probe {
     pub input: Input,
     /// How deep to look.
     pub profile: Profile,
+    /// Kinds of input taken besides audio and video.
+    pub accept: Vec<Accept>,
     /// What it may use.
     pub limits: Limits,
     /// Ends it early.
@@ -64,7 +67,7 @@ impl Probe {
     /// A probe with the limits of its profile, which nobody cancels.
     pub fn of(input: Input, profile: Profile) -> Self {
         let (limits, cancel, bytes_read) = (Limits::of(profile), CancellationToken::new(), Arc::default());
-        Self { input, profile, limits, cancel, bytes_read }
+        Self { input, profile, accept: Vec::new(), limits, cancel, bytes_read }
     }
 }
 
@@ -143,21 +146,16 @@ impl Ffprobe {
 
     /// Probes one file. Dropping the future kills ffprobe.
     pub async fn run(&self, probe: Probe) -> Run {
-        let arguments = arguments::main(probe.profile, &probe.input);
-        let shown = arguments::shown(&arguments, &probe.input);
-        let ended = match self.launch(&arguments, &probe, probe.limits, Stdout::Keep).await {
-            Ok(ended) => ended,
-            Err(failure) => return Run::not_started(failure, shown),
-        };
-        let mut run = Run {
-            outcome: outcome::judge(&ended).map(|main| Report { main, first_frame: None }),
-            usage: ended.usage,
-            warnings: messages::warnings(&ended.stderr),
-            degraded: outcome::is_degraded(&ended.stderr),
-            stderr_tail: ended.stderr,
-            arguments: shown,
-        };
+        let mut run = self.describe(arguments::main(&probe), &probe).await;
+        if run.outcome.as_ref().is_err_and(|f| f.code == FailureCode::InvalidMedia)
+            && probe.accept.contains(&Accept::Text)
+        {
+            let before = run.usage;
+            run = self.describe(arguments::text(&probe), &probe).await;
+            run.usage = before.and_then(run.usage);
+        }
         match &run.outcome {
+            Ok(_) if probe.profile == Profile::Quick => {}
             Ok(report) => {
                 if let Some(wanted) = first_frame::wanted(&report.main) {
                     self.add_first_frame(&mut run, &probe, &wanted).await;
@@ -175,11 +173,27 @@ impl Ffprobe {
         run
     }
 
+    /// One run that describes the file.
+    async fn describe(&self, arguments: Vec<String>, probe: &Probe) -> Run {
+        let shown = arguments::shown(&arguments, &probe.input);
+        match self.launch(&arguments, probe, probe.limits, Stdout::Keep).await {
+            Ok(ended) => Run {
+                outcome: outcome::judge(&ended).map(|main| Report { main, first_frame: None }),
+                usage: ended.usage,
+                warnings: messages::warnings(&ended.stderr),
+                degraded: outcome::is_degraded(&ended.stderr),
+                stderr_tail: ended.stderr,
+                arguments: shown,
+            },
+            Err(failure) => Run::not_started(failure, shown),
+        }
+    }
+
     /// Runs ffprobe with other words than a profile's: `show` says what it writes and how, and never comes from a client.
     /// Its output goes to `sink` while it runs, so memory stays flat; if the sink breaks off, the run ends with
     /// `output_limit`. Dropping the future kills ffprobe.
     pub async fn scan(&self, probe: &Probe, show: &[&str], sink: Sink<'_>) -> Scan {
-        let arguments = arguments::scan(show, &probe.input);
+        let arguments = arguments::scan(show, probe);
         let shown = arguments::shown(&arguments, &probe.input);
         match self.launch(&arguments, probe, probe.limits, Stdout::Stream(sink)).await {
             Ok(ended) => Scan {
@@ -203,7 +217,7 @@ impl Ffprobe {
         let left = probe.limits.wall_ms.saturating_sub(run.usage.wall_ms);
         let most = u64::try_from(FIRST_FRAME_WITHIN.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits { wall_ms: left.min(most), ..probe.limits };
-        let arguments = arguments::first_frame(wanted, &probe.input);
+        let arguments = arguments::first_frame(wanted, probe);
         let ended = self.launch(&arguments, probe, limits, Stdout::Keep).await;
         let frame = ended.and_then(|ended| {
             run.usage = run.usage.and_then(ended.usage);
@@ -286,7 +300,7 @@ impl Ffprobe {
 }
 
 impl Run {
-    fn not_started(failure: Failure, arguments: Vec<String>) -> Self {
+    pub(crate) fn not_started(failure: Failure, arguments: Vec<String>) -> Self {
         let (usage, stderr_tail) = (Usage::default(), String::new());
         Self { outcome: Err(failure), usage, stderr_tail, warnings: Vec::new(), degraded: false, arguments }
     }

@@ -14,9 +14,12 @@ pub mod slots;
 pub mod source;
 pub mod upkeep;
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use shared::config::S3Profile;
+use shared::egress::Egress;
 use shared::id::{InstallationId, WorkerId};
 use shared::job::Lane;
 use shared::queue::{Bell, Queue};
@@ -31,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ffprobe::Ffprobe;
+use crate::jail::Overrides;
 use crate::metrics::Metrics;
 use crate::settings::{ResourceRetry, Role};
 use crate::slots::Slots;
@@ -61,6 +65,16 @@ pub struct Worker {
     pub storage: Storage,
     /// Configured media roots; those mounted are in `condition`.
     pub roots: MediaRoots,
+    /// The way out to addresses that clients name.
+    pub egress: Arc<Egress>,
+    /// S3 profiles it was given.
+    pub s3: Vec<S3Profile>,
+    /// Most bytes taken of a remote object in one attempt.
+    pub remote_bytes: u64,
+    /// Where objects of servers without range requests lie meanwhile.
+    pub spool_dir: PathBuf,
+    /// What the operator changed about the limits of the jail.
+    pub limits: Overrides,
     /// For what is encrypted at rest.
     pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.

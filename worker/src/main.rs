@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use shared::egress::Egress;
 use shared::id::WorkerId;
 use shared::queue::Queue;
 use shared::storage::Storage;
@@ -77,7 +78,8 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), Storage::new(args.files.storage_dir()?));
 
-    let keys = args.encryption.keys()?;
+    let (keys, s3) = (args.encryption.keys()?, args.s3.profiles()?);
+    let egress = Arc::new(Egress::new(args.egress.settings()?)?);
 
     let (ffprobe, protections) = if args.has(Role::Probe) {
         let (ffprobe, protections) = find_ffprobe(&args).await?;
@@ -107,7 +109,8 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     }
     let draining = shared::shutdown::on_signal().context("cannot listen for signals")?;
     let lanes = args.lanes();
-    let identity = identity(&args, ffprobe.as_ref(), slots, &protections)?;
+    let mut identity = identity(&args, ffprobe.as_ref(), slots, &protections)?;
+    identity.s3_profiles = s3.iter().map(|p| p.name.clone()).collect();
     let worker = Arc::new(Worker {
         identity,
         roles: args.worker_roles.clone(),
@@ -116,6 +119,11 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         installation,
         storage,
         roots,
+        egress,
+        s3,
+        remote_bytes: args.max_remote_bytes,
+        spool_dir: args.tmpdir.clone(),
+        limits: Default::default(),
         keys,
         ffprobe,
         resource_retry: args.resource_retry,

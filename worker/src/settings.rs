@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::config::{self, ConfigError, DatabaseArgs, EncryptionArgs, FileArgs, RedisArgs, TelemetryArgs};
+use shared::config::{
+    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
+};
 use shared::job::Lane;
 
 use crate::jail::Sandbox;
@@ -103,6 +105,12 @@ pub struct WorkArgs {
     /// How strictly ffprobe is jailed: required (refuse to start if a protection is missing), best_effort or off
     #[arg(long, env, value_enum, default_value = "best_effort")]
     pub sandbox: Sandbox,
+    /// Most bytes taken of a remote object in one attempt
+    #[arg(long, env, default_value_t = 68_719_476_736)]
+    pub max_remote_bytes: u64,
+    /// Where objects of servers without range requests lie meanwhile, at most 256 MiB each.
+    #[arg(long, env = "TMPDIR", hide = true, default_value = "/tmp")]
+    pub tmpdir: PathBuf,
     /// What happens to a job that met a limit of the jail (time, memory, output): never (it has failed) or once (it is
     /// tried once more, with twice the memory and output and four times the time)
     #[arg(long, env, value_enum, default_value = "never")]
@@ -129,6 +137,12 @@ pub struct WorkArgs {
     /// Secrets at rest.
     #[command(flatten)]
     pub encryption: EncryptionArgs,
+    /// Connections to addresses that clients name.
+    #[command(flatten)]
+    pub egress: EgressArgs,
+    /// Stores that the operator set up.
+    #[command(flatten)]
+    pub s3: S3Args,
     /// Logs and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

@@ -4,6 +4,7 @@
 use shared::job::Profile;
 
 use super::first_frame::Wanted;
+use super::{Probe, formats};
 use crate::jail::Input;
 
 /// The input as ffprobe is told it: standard input, opened anew (so it can seek), under a name without extension (so
@@ -24,36 +25,22 @@ const MAX_ALLOC: &str = "268435456";
 /// need decoded media may be missing.
 const QUICK: [&str; 4] = ["-probesize", "500000", "-analyzeduration", "0"];
 
-/// Containers and elementary streams, by the names of `ffprobe -demuxers` (a name with commas is one demuxer). Left out
-/// on purpose: playlists and manifests (hls, dash, concat, imf, sdp), which name other files; images and image
-/// sequences; text and subtitles; game formats; trackers; devices; headerless formats, which match anything.
-#[rustfmt::skip]
-const FORMATS: &[&str] = &[
-    // containers
-    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "mxf", "gxf", "lxf", "avi", "asf", "asf_o",
-    "flv", "ogg", "nut", "rm", "ivr", "wtv", "nsv", "nuv", "ty", "pva", "pmp", "dv", "ivf", "r3d", "cine", "mxg",
-    "dhav", "yuv4mpegpipe",
-    // audio
-    "wav", "w64", "aiff", "au", "caf", "flac", "mp3", "aac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "loas", "amr",
-    "ape", "mpc", "mpc8", "wv", "tta", "tak", "shn", "dsf", "iff", "oma", "qcp", "voc", "avr", "ircam", "sox", "nistsphere",
-    "spdif", "s337m",
-    // video without a container
-    "h264", "hevc", "vvc", "av1", "obu", "mpegvideo", "m4v", "h261", "h263", "vc1", "vc1test", "dirac", "dnxhd", "cavsvideo",
-    "avs2", "avs3", "evc",
-];
-
 /// The arguments of a profile's main run.
-pub(super) fn main(profile: Profile, input: &Input) -> Vec<String> {
-    let describe = ["-show_format", "-show_streams", "-show_chapters", "-show_programs"];
-    match profile {
-        Profile::Quick => around(&[&QUICK[..], &describe[..]].concat(), &JSON, input),
-        Profile::Standard | Profile::Packets | Profile::Frames => around(&describe, &JSON, input),
+pub(super) fn main(probe: &Probe) -> Vec<String> {
+    match probe.profile {
+        Profile::Quick => around(&[&QUICK[..], &DESCRIBE[..]].concat(), &JSON, probe),
+        Profile::Standard | Profile::Packets | Profile::Frames => around(&DESCRIBE, &JSON, probe),
     }
 }
 
+/// The arguments of the run that takes the input for plain text, as ffprobe never does by itself without a name.
+pub(super) fn text(probe: &Probe) -> Vec<String> {
+    around(&[&["-f", "tty"], &DESCRIBE[..]].concat(), &JSON, probe)
+}
+
 /// The arguments of a scan: `show` says what is written, and how (`-of`).
-pub(super) fn scan(show: &[&str], input: &Input) -> Vec<String> {
-    around(show, &[], input)
+pub(super) fn scan(show: &[&str], probe: &Probe) -> Vec<String> {
+    around(show, &[], probe)
 }
 
 /// The same arguments, as they may be shown to clients.
@@ -66,19 +53,20 @@ pub(super) fn shown(arguments: &[String], input: &Input) -> Vec<String> {
 }
 
 /// The arguments of the run that reads one key frame of one video stream.
-pub(super) fn first_frame(wanted: &Wanted, input: &Input) -> Vec<String> {
+pub(super) fn first_frame(wanted: &Wanted, probe: &Probe) -> Vec<String> {
     let (stream, packets) = (wanted.stream.to_string(), format!("%+#{}", wanted.packets));
     // skipping all but key frames costs nothing where the first packet is one, and keeps ffprobe from decoding a
     // stream that was cut in the middle until then
     let show = ["-select_streams", &stream, "-skip_frame", "nokey", "-show_frames", "-read_intervals", &packets];
-    around(&show, &JSON, input)
+    around(&show, &JSON, probe)
 }
 
 const JSON: [&str; 2] = ["-of", "json=c=1"];
+const DESCRIBE: [&str; 4] = ["-show_format", "-show_streams", "-show_chapters", "-show_programs"];
 
-fn around(show: &[&str], form: &[&str], input: &Input) -> Vec<String> {
-    let formats = FORMATS.join(",");
-    let (protocols, address) = match input {
+fn around(show: &[&str], form: &[&str], probe: &Probe) -> Vec<String> {
+    let formats = formats::names(&probe.accept);
+    let (protocols, address) = match &probe.input {
         Input::File(_) => ("file", INPUT.to_owned()),
         Input::Loopback(server) => ("http,tcp", format!("http://127.0.0.1:{}{}", server.port, server.path)),
     };
@@ -95,36 +83,24 @@ mod tests {
     use crate::jail::Loopback;
 
     #[test]
-    fn nothing_that_names_other_files_is_read() {
-        let all: Vec<&str> = FORMATS.iter().flat_map(|f| f.split(',')).collect();
-        let banned =
-            ["hls", "dash", "concat", "imf", "sdp", "image2", "tty", "srt", "webvtt", "lrc", "lavfi", "data", "gif"];
-        for name in banned {
-            assert!(!all.contains(&name), "{name}");
-        }
-        assert!(!all.iter().any(|name| name.ends_with("_pipe") || name.is_empty() || name.contains(' ')));
-        let unique: std::collections::BTreeSet<_> = all.iter().collect();
-        assert_eq!(unique.len(), all.len());
-    }
-
-    #[test]
     fn the_input_is_always_last_and_always_ours() {
-        let runs = |input: &Input| {
-            let frame = first_frame(&Wanted { stream: 3, packets: 1 }, input);
-            [main(Profile::Standard, input), frame, scan(&["-show_packets", "-of", "csv"], input)]
+        let runs = |probe: &Probe| {
+            let frame = first_frame(&Wanted { stream: 3, packets: 1 }, probe);
+            [main(probe), text(probe), frame, scan(&["-show_packets", "-of", "csv"], probe)]
         };
-        let file = Input::File(std::fs::File::open("/dev/null").unwrap());
+        let file = Probe::new(std::fs::File::open("/dev/null").unwrap(), Profile::Standard);
         for arguments in runs(&file) {
             assert_eq!(arguments[arguments.len() - 2..], ["-i", INPUT]);
             assert!(arguments.windows(2).any(|w| w == ["-protocol_whitelist", "file"]));
-            assert_eq!(shown(&arguments, &file), arguments);
+            assert_eq!(shown(&arguments, &file.input), arguments);
         }
         let serve_on = std::sync::Arc::new(|_| Ok(()));
         let server = Input::Loopback(Loopback { port: 7, path: "/secret".into(), serve_on });
+        let server = Probe::of(server, Profile::Quick);
         for arguments in runs(&server) {
             assert_eq!(arguments[arguments.len() - 2..], ["-i", "http://127.0.0.1:7/secret"]);
             assert!(arguments.windows(2).any(|w| w == ["-protocol_whitelist", "http,tcp"]));
-            assert!(!shown(&arguments, &server).concat().contains("secret"));
+            assert!(!shown(&arguments, &server.input).concat().contains("secret"));
         }
     }
 }

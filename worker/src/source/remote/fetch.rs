@@ -23,6 +23,8 @@ use super::spool;
 
 /// An open object and everything known of it.
 pub(super) struct Fetch {
+    /// Where ffprobe finds the object on the range server, whatever the listener: a word that nobody guesses.
+    pub(super) path: Arc<str>,
     origin: Arc<dyn Origin>,
     pub(super) object: Object,
     pub(super) bounds: Bounds,
@@ -66,7 +68,8 @@ impl Fetch {
         meter.moved();
         let runs = tokio::sync::Mutex::new(Runs { open: first.into_iter().collect(), uses: 0, patience });
         let cache = Mutex::new(Cache::new(CACHE_BLOCKS));
-        Ok(Self { origin, object, bounds, meter, cancel, opened, cache, runs, spool, fault: OnceLock::new() })
+        let path = format!("/{:032x}", rand::random::<u128>()).into();
+        Ok(Self { path, origin, object, bounds, meter, cancel, opened, cache, runs, spool, fault: OnceLock::new() })
     }
 
     /// Some bytes from `offset` on, at least one; none only after the end of the object. A fault is not yet the job's:

@@ -43,8 +43,8 @@ type Answer = Response<StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>>
 /// A running range server. It ends, with its connections, when this is dropped.
 #[derive(Debug)]
 pub struct Served {
-    /// The object's address for ffprobe. Nobody else learns it.
-    pub url: String,
+    /// The path of the object's address, the same on every listener. Only ffprobe learns it.
+    pub path: Arc<str>,
     /// Its port, the only one ffprobe needs.
     pub port: u16,
     task: AbortHandle,
@@ -71,10 +71,9 @@ pub(super) fn serve(fetch: Arc<Fetch>, listener: std::net::TcpListener) -> io::R
     set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let path = format!("/{:032x}", rand::random::<u128>());
-    let url = format!("http://{addr}{path}");
-    let task = tokio::spawn(accept(fetch, listener, path.into())).abort_handle();
-    Ok(Served { url, port: addr.port(), task })
+    let path = Arc::clone(&fetch.path);
+    let task = tokio::spawn(accept(fetch, listener, Arc::clone(&path))).abort_handle();
+    Ok(Served { path, port: addr.port(), task })
 }
 
 async fn accept(fetch: Arc<Fetch>, listener: TcpListener, path: Arc<str>) {
