@@ -30,7 +30,9 @@ pub(super) fn of_disposition(header: &str) -> Option<String> {
 fn harmless(text: &str) -> String {
     let last = text.rsplit(['/', '\\']).next().unwrap_or_default();
     // marks that turn the direction of writing make "gpj.exe" look like "exe.jpg"
-    let shown = |c: &char| !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: &char| {
+        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut name: String = last.chars().filter(shown).collect();
     let end = (0..=MAX_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
     name.truncate(end);

@@ -47,7 +47,7 @@ impl Run {
 
     /// Begins with an answer that holds the first bytes of the object.
     pub(super) fn opened(body: Body, until: u64) -> Self {
-        Self { body: Some(body), until, ..Self::begin(0) }
+        Self { body: Some(body), until, ask: FIRST_REQUEST_BYTES / GROWTH, ..Self::begin(0) }
     }
 
     /// How far ahead of it `offset` lies; none if it is past it.
@@ -129,10 +129,12 @@ impl Run {
         if until <= self.at {
             return Err(spent(means.bounds));
         }
-        let part =
-            patience::answer(means.origin.read(means.object, self.at, until), means.meter, means.bounds).await?;
+        let part = patience::answer(means.origin.read(means.object, self.at, until), means.meter, means.bounds).await?;
         if part.until <= self.at || part.until > until {
-            return Err(Fault::last(FailureCode::RemoteRejected, "The server sent another part than it was asked for."));
+            return Err(Fault::last(
+                FailureCode::RemoteRejected,
+                "The server sent another part than it was asked for.",
+            ));
         }
         (self.body, self.until) = (Some(part.body), part.until);
         Ok(())

@@ -11,7 +11,9 @@ use futures::{FutureExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore, RetryConfig};
 use shared::config::{S3Profile, S3Style};
@@ -52,7 +54,10 @@ impl S3Origin {
             Failure::new(FailureCode::WorkerMisconfigured, message)
         };
         let key = Path::parse(key).map_err(|_| {
-            Failure::new(FailureCode::RemoteNotFound, "The key has empty or relative parts, so no object is read by it.")
+            Failure::new(
+                FailureCode::RemoteNotFound,
+                "The key has empty or relative parts, so no object is read by it.",
+            )
         })?;
         let seen = Seen::default();
         let allow_http = profile.endpoint.as_ref().is_some_and(|e| e.scheme() == "http");
@@ -114,11 +119,8 @@ impl Origin for S3Origin {
                 Ending::Answered(StatusCode::RANGE_NOT_SATISFIABLE, _) => answer::empty(),
                 ending => ending.fault(),
             })?;
-            let object = Object {
-                size_bytes: got.meta.size,
-                validator: validator(&got),
-                name: name::of_key(self.key.as_ref()),
-            };
+            let object =
+                Object { size_bytes: got.meta.size, validator: validator(&got), name: name::of_key(self.key.as_ref()) };
             let (until, body) = (got.range.end, body(got));
             Ok(Opened { object, body: OpenBody::First { until, body } })
         }
