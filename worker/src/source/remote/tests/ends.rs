@@ -83,14 +83,16 @@ async fn without_parts_a_small_object_is_read_as_a_whole_and_a_large_one_refused
 
 #[tokio::test]
 async fn bodies_without_an_end_are_left() {
-    let forever = || Step::Forever(b"4\r\nabcd\r\n".to_vec(), Duration::ZERO);
+    let chunk = [b"10000\r\n".to_vec(), vec![7; 0x10000], b"\r\n".to_vec()].concat();
+    let forever = move || Step::Forever(chunk.clone(), Duration::ZERO);
+    let also = forever.clone();
     let chunked = || ("Transfer-Encoding", "chunked".to_owned());
     let whole = Server::start(move |_| vec![head(200, &[chunked()]), forever()]).await;
     assert_eq!(code(open(&whole.url()).await), FailureCode::RangeNotSupported);
     let parts = Server::start(move |asked| {
         let until = asked.until.min(SIZE);
         let range = ("Content-Range", format!("bytes {}-{}/{SIZE}", asked.from, until - 1));
-        vec![head(206, &[range, chunked()]), forever()]
+        vec![head(206, &[range, chunked()]), also()]
     })
     .await;
     let remote = open(&parts.url()).await.unwrap();

@@ -1,5 +1,7 @@
 //! S3 buckets: a scripted server for what goes wrong, and a real one, if there is one, for what goes right.
 
+use object_store::ObjectStoreExt;
+use object_store::aws::AmazonS3Builder;
 use shared::config::{S3Profile, S3Style};
 
 use super::origin::{Server, data, head, part};
@@ -91,4 +93,38 @@ async fn a_changed_object_is_noticed() {
     let server = Server::start(|asked| part(asked, SIZE, if asked.number == 0 { "v" } else { "w" })).await;
     let remote = open(&server).await.unwrap();
     assert_eq!(told(&remote).await, Some(FailureCode::SourceChanged));
+}
+
+/// Against a real S3 API: `moto_server -H 127.0.0.1 -p 5555` (Python package `moto[server]`).
+#[tokio::test]
+#[ignore = "needs an S3 API server on 127.0.0.1:5555"]
+async fn a_real_api_serves_ranges_and_notices_changes() {
+    let (endpoint, key) = ("http://127.0.0.1:5555", "public/a b%20\u{fc}+&c.mp4");
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+    client.put(format!("{endpoint}/media")).send().await.unwrap().error_for_status().unwrap();
+    let store = AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_bucket_name("media")
+        .with_access_key_id("AKIDTEST")
+        .with_secret_access_key("hush-hush")
+        .build()
+        .unwrap();
+    let put = async |key: &str, body: Vec<u8>| {
+        store.put(&object_store::path::Path::parse(key).unwrap(), body.into()).await.unwrap();
+    };
+    put(key, data(0, SIZE)).await;
+    put("empty", Vec::new()).await;
+    let remote = open_s3(endpoint, key, bounds()).await.unwrap();
+    assert_eq!(remote.object().size_bytes, SIZE);
+    assert!(matches!(remote.object().validator, Validator::Tag(_)));
+    assert!(read(&remote, 0, SIZE as usize).await.unwrap() == data(0, SIZE));
+    assert!(read(&remote, SIZE - 10, 100).await.unwrap() == data(SIZE - 10, SIZE));
+    assert_eq!(remote.finish().await, None);
+    assert_eq!(remote.account().end_check, EndCheck::Same);
+    let remote = open_s3(endpoint, key, bounds()).await.unwrap();
+    put(key, data(1, SIZE + 1)).await;
+    assert_eq!(told(&remote).await, Some(FailureCode::SourceChanged));
+    assert_eq!(code(open_s3(endpoint, "none", bounds()).await), FailureCode::RemoteNotFound);
+    assert_eq!(code(open_s3(endpoint, "empty", bounds()).await), FailureCode::EmptyInput);
 }

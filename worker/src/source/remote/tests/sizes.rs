@@ -70,8 +70,8 @@ async fn two_places_read_in_turn_cost_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_is_flat_over_eight_gibibytes() {
-    const SIZE: u64 = 8 << 30;
+async fn memory_is_flat_over_gibibytes() {
+    const SIZE: u64 = 2 << 30;
     // zeros from one buffer, as fast as they are taken
     let server = Server::start(|asked| {
         let (head, until) = part_head(asked, SIZE, "v");
@@ -100,11 +100,11 @@ async fn memory_is_flat_over_eight_gibibytes() {
         }
     }
     let growth = resident_kib().saturating_sub(base);
+    assert!(got > SIZE && remote.account().bytes == SIZE, "{got} bytes with the head");
+    assert_eq!(remote.finish().await, None);
     let account = remote.account();
     println!("{account:?}, resident growth {growth} KiB, {:?}", since.elapsed());
-    assert_eq!(account.bytes, SIZE);
-    assert!(account.requests < 20 && growth < 32 * 1024, "{account:?} {growth}");
-    assert_eq!(remote.finish().await, None);
+    assert!(account.requests < 12 && growth < 32 * 1024, "{account:?} {growth}");
 }
 
 /// The largest memory this process had so far.
