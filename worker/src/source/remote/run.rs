@@ -47,7 +47,7 @@ impl Run {
 
     /// Begins with an answer that holds the first bytes of the object.
     pub(super) fn opened(body: Body, until: u64) -> Self {
-        Self { body: Some(body), until, ..Self::begin(0) }
+        Self { body: Some(body), until, ask: FIRST_REQUEST_BYTES / GROWTH, ..Self::begin(0) }
     }
 
     /// How far ahead of it `offset` lies; none if it is past it.
