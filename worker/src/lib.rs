@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ffprobe::Ffprobe;
+use crate::jail::Overrides;
 use crate::metrics::Metrics;
 use crate::settings::{ResourceRetry, Role};
 use crate::slots::Slots;
@@ -64,6 +65,8 @@ pub struct Worker {
     pub ffprobe: Option<Ffprobe>,
     /// What happens to a job that met a limit of the jail.
     pub resource_retry: ResourceRetry,
+    /// What the operator changed of the limits.
+    pub limits: Overrides,
     /// Lanes it serves; none without the probe role.
     pub lanes: Vec<Lane>,
     /// How many jobs it runs at once.
