@@ -73,14 +73,14 @@ pub struct Worker {
     pub remote_bytes: u64,
     /// Where objects of servers without range requests lie meanwhile.
     pub spool_dir: PathBuf,
-    /// What the operator changed about the limits of the jail.
-    pub limits: Overrides,
     /// For what is encrypted at rest.
     pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.
     pub ffprobe: Option<Ffprobe>,
     /// What happens to a job that met a limit of the jail.
     pub resource_retry: ResourceRetry,
+    /// What the operator changed of the limits.
+    pub limits: Overrides,
     /// Lanes it serves; none without the probe role.
     pub lanes: Vec<Lane>,
     /// How many jobs it runs at once.

@@ -68,6 +68,7 @@ async fn print_canary(args: &WorkArgs) -> anyhow::Result<()> {
 /// Finds ffprobe and tries the jail around it.
 async fn find_ffprobe(args: &WorkArgs) -> anyhow::Result<(Ffprobe, Protections)> {
     let ffprobe = Ffprobe::detect(args.ffprobe_path.as_deref(), &args.path, args.sandbox, jail::own_launcher()).await?;
+    let ffprobe = ffprobe.behind(args.optional_walls());
     let protections = ffprobe.canary().await?;
     Ok((ffprobe, protections))
 }
@@ -123,10 +124,10 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         s3,
         remote_bytes: args.max_remote_bytes,
         spool_dir: args.tmpdir.clone(),
-        limits: Default::default(),
         keys,
         ffprobe,
         resource_retry: args.resource_retry,
+        limits: args.limits(),
         slots: Slots::new(slots, &lanes),
         lease: args.lease(),
         lanes,

@@ -10,7 +10,7 @@ use shared::config::{
 };
 use shared::job::Lane;
 
-use crate::jail::Sandbox;
+use crate::jail::{Cgroup, Optional, Override, Overrides, Sandbox, User};
 
 /// A worker of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
 #[derive(Debug, Parser)]
@@ -111,6 +111,29 @@ pub struct WorkArgs {
     /// Where objects of servers without range requests lie meanwhile, at most 256 MiB each.
     #[arg(long, env = "TMPDIR", hide = true, default_value = "/tmp")]
     pub tmpdir: PathBuf,
+    /// User id that ffprobe runs as, other than 0. Needs a worker that runs as root, or with CAP_SETUID,
+    /// CAP_SETGID and CAP_KILL. Default: the worker's own
+    #[arg(long, env, value_parser = clap::value_parser!(u32).range(1..=i64::from(u32::MAX - 1)))]
+    pub jail_uid: Option<u32>,
+    /// Group id that ffprobe runs as. Default: the same number as JAIL_UID
+    #[arg(long, env, requires = "jail_uid", value_parser = clap::value_parser!(u32).range(1..=i64::from(u32::MAX - 1)))]
+    pub jail_gid: Option<u32>,
+    /// A directory of the control group file system (version 2) that is delegated to this worker alone; every ffprobe
+    /// then gets a group below it
+    #[arg(long, env)]
+    pub jail_cgroup: Option<PathBuf>,
+    /// Changes to the limits of the profile quick, such as memory=2GiB,cpu=60s,deadline=5m,output=32MiB
+    #[arg(long, env)]
+    pub limits_quick: Option<Override>,
+    /// Changes to the limits of the profile standard
+    #[arg(long, env)]
+    pub limits_standard: Option<Override>,
+    /// Changes to the limits of the profile packets; rate=20MB is how many bytes a second its deadline allows for
+    #[arg(long, env)]
+    pub limits_packets: Option<Override>,
+    /// Changes to the limits of the profile frames; rate as above
+    #[arg(long, env)]
+    pub limits_frames: Option<Override>,
     /// What happens to a job that met a limit of the jail (time, memory, output): never (it has failed) or once (it is
     /// tried once more, with twice the memory and output and four times the time)
     #[arg(long, env, value_enum, default_value = "never")]
@@ -162,6 +185,24 @@ impl WorkArgs {
     /// How long a job is held without a sign of life.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.lease_seconds))
+    }
+
+    /// The walls of the jail that are asked for by name. Looks at the control group and prepares it.
+    pub fn optional_walls(&self) -> Optional {
+        Optional {
+            user: self.jail_uid.map(|uid| User { uid, gid: self.jail_gid.unwrap_or(uid) }),
+            cgroup: self.jail_cgroup.clone().map(Cgroup::open),
+        }
+    }
+
+    /// Changes to the limits of each profile.
+    pub fn limits(&self) -> Overrides {
+        Overrides {
+            quick: self.limits_quick.unwrap_or_default(),
+            standard: self.limits_standard.unwrap_or_default(),
+            packets: self.limits_packets.unwrap_or_default(),
+            frames: self.limits_frames.unwrap_or_default(),
+        }
     }
 
     /// The lanes it serves; none without the probe role.

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attacks;
 mod endings;
 mod media;
+mod places;
+mod remote;
 mod samples;
+mod scan;
 mod walls;
 
 use std::ffi::OsString;

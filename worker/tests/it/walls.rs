@@ -10,16 +10,34 @@ use worker::jail::{Limits, Optional, Protections, Sandbox, Status};
 
 use crate::{LAUNCHER, Stage, ffprobe, probe, samples};
 
-/// Starts the launcher the way the worker does, but with a program and arguments of our choice.
-fn jailed(sandbox: Sandbox, parent: u32, input: &Path, program: &[&str]) -> Command {
-    let order = serde_json::json!({
+/// Every wall by its name in an order.
+pub(crate) const WALLS: [&str; 9] = [
+    "cgroup",
+    "network_namespace",
+    "no_new_privs",
+    "rlimits",
+    "dedicated_user",
+    "capabilities",
+    "landlock_fs",
+    "landlock_tcp",
+    "seccomp",
+];
+
+/// An order as the worker gives it, for a program of our choice.
+pub(crate) fn order(sandbox: Sandbox, parent: u32, program: &str) -> serde_json::Value {
+    serde_json::json!({
         "parent": parent,
         "sandbox": sandbox,
         "limits": Limits::of(shared::job::Profile::Standard),
-        "execute": [program[0], "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
+        "execute": [program, "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
         "read": ["/lib", "/usr/lib"],
         "reach": "file",
-    });
+    })
+}
+
+/// Starts the launcher the way the worker does, but with a program and arguments of our choice.
+fn jailed(sandbox: Sandbox, parent: u32, input: &Path, program: &[&str]) -> Command {
+    let order = order(sandbox, parent, program[0]);
     let mut command = Command::new(LAUNCHER);
     command.arg("jail").arg(order.to_string()).args(program).env_clear();
     command.stdin(File::open(input).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -31,23 +49,28 @@ fn output(sandbox: Sandbox, input: &Path, program: &[&str]) -> Output {
 }
 
 /// The protections that this kernel offers, found out without the worker's code: each must then really hold.
-fn offered_here() -> Vec<&'static str> {
+pub(crate) fn offered_here() -> Vec<&'static str> {
     let strict = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     let files = strict().handle_access(AccessFs::from_all(ABI::V1)).and_then(Ruleset::create).is_ok();
     let tcp = strict().handle_access(AccessNet::from_all(ABI::V4)).and_then(Ruleset::create).is_ok();
     let seccomp = std::fs::read_to_string("/proc/self/status").unwrap().contains("Seccomp_filters:");
+    let unshares = |how: &str| Command::new("unshare").args([how, "true"]).output().unwrap().status.success();
+    let network = unshares("-n") || (!rustix::process::geteuid().is_root() && unshares("-Un"));
     let all = [
         ("capabilities", true),
         ("landlock_fs", files),
         ("landlock_tcp", tcp),
+        ("network_namespace", network),
         ("no_new_privs", true),
+        ("remote_input", tcp || network),
+        ("remote_namespace", network),
         ("rlimits", true),
         ("seccomp", seccomp),
     ];
     all.into_iter().filter_map(|(name, offered)| offered.then_some(name)).collect()
 }
 
-fn active(protections: &Protections) -> Vec<&str> {
+pub(crate) fn active(protections: &Protections) -> Vec<&str> {
     protections.0.iter().filter(|(_, status)| **status == Status::Active).map(|(name, _)| name.as_str()).collect()
 }
 
