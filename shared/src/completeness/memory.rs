@@ -8,7 +8,8 @@ pub(super) struct Memory {
     pieces: Vec<(u64, Vec<u8>)>,
     /// The length it claims.
     pub(super) claimed: u64,
-    len: u64,
+    /// Where its reads end.
+    end: u64,
     /// Bytes one read returns at most.
     pub(super) most: usize,
     /// Reads so far.
@@ -22,7 +23,7 @@ impl Memory {
     }
 
     pub(super) fn sparse(len: u64, pieces: Vec<(u64, Vec<u8>)>) -> Self {
-        Self { pieces, claimed: len, len, most: usize::MAX, reads: 0, bytes: 0 }
+        Self { pieces, claimed: len, end: len, most: usize::MAX, reads: 0, bytes: 0 }
     }
 
     /// Judges it, and checks everything that holds for every file.
@@ -51,7 +52,7 @@ impl Bytes for Memory {
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
         self.reads += 1;
-        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let count = into.len().min(left).min(self.most);
         into[..count].fill(0);
         for (at, piece) in &self.pieces {

@@ -34,7 +34,7 @@ impl Segments {
         let head = reader.view(sidx.body, 32)?;
         match be32(head, 4) {
             Some(stream) if !self.streams.contains(&stream) && self.streams.len() < MAX_STREAMS => {
-                self.streams.push(stream)
+                self.streams.push(stream);
             }
             _ => self.repeated = true,
         }
