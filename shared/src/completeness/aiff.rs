@@ -1,5 +1,6 @@
 //! AIFF and AIFF-C: the sizes of the form and of the chunk `SSND`. Used by [`super::judge`]. It reads headers of chunks only;
 //! a size that was never filled in says nothing.
+//! It never reads sound.
 
 use super::Verdict;
 use super::chunk::{self, Form, NO_SIZE, Order};

@@ -1,5 +1,6 @@
 //! Test only: whatever the bytes are, the judge ends within its bound and does not panic. Arbitrary bytes, real headers with
 //! bytes replaced by what hurts, sizes at the edges of their types, and indexes that point at each other.
+//! What the verdicts are is tested beside each walker.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! What fragmented files say about their end: the segment index `sidx` at the head, and the random access index `mfra` that
 //! some writers put last. Used by the walk over the top level, the tail also for files with too many boxes to walk.
+//! No fragment is opened.
 
 use super::super::Verdict;
 use super::super::field::{be16, be32, be64};

@@ -1,4 +1,6 @@
 //! Test only: handmade files of the MP4 family, whole, cut, followed by something, and dishonest.
+//!
+//! Every one is a few boxes put together here; files by a real writer are judged in the end-to-end tests.
 
 use super::super::memory::{Memory, judged};
 use super::super::{Completeness, Verdict};
