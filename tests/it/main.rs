@@ -10,6 +10,7 @@
 mod changes;
 mod chaos;
 mod cli;
+mod completeness;
 mod health;
 mod inputs;
 mod jobs;

@@ -1,5 +1,6 @@
 //! AIFF and AIFF-C: the sizes of the form and of the chunk `SSND`. Used by [`super::judge`]. It reads headers of chunks only;
 //! a size that was never filled in says nothing.
+//! It never reads sound.
 
 use super::Verdict;
 use super::chunk::{self, Form, NO_SIZE, Order};
@@ -30,11 +31,11 @@ mod tests {
 
     #[test]
     fn sizes_decide() {
-        let file = b"FORM\0\0\0\x16AIFCFVER\0\0\0\x02..SSND\0\0\0\0".to_vec();
+        let file = b"FORM\0\0\0\x18AIFCFVER\0\0\0\x02..SSND\0\0\0\x02..".to_vec();
         let whole = judged(&file);
-        assert_eq!((whole.verdict, whole.expected_bytes), (Verdict::Complete, Some(30)), "{:?}", whole.evidence);
+        assert_eq!((whole.verdict, whole.expected_bytes), (Verdict::Complete, Some(32)), "{:?}", whole.evidence);
         let cut = judged(&file[..21]);
-        assert_eq!((cut.verdict, cut.expected_bytes), (Verdict::Truncated, Some(30)), "{:?}", cut.evidence);
+        assert_eq!((cut.verdict, cut.expected_bytes), (Verdict::Truncated, Some(32)), "{:?}", cut.evidence);
         let trailing = judged(&[file, vec![0; 7]].concat());
         assert_eq!((trailing.verdict, trailing.trailing_bytes), (Verdict::Complete, Some(7)));
     }

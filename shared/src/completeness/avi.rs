@@ -109,7 +109,7 @@ mod tests {
         let media = list(b"LIST", b"movi", &[1; 200]);
         let entry = |at: u64| [&at.to_le_bytes()[..], &[8, 0, 0, 0, 1, 0, 0, 0]].concat();
         let entries = [entry(100), entry(380)].concat();
-        let indx = [&b"indx\x38\0\0\0\x04\0\0\0\x02\0\0\000dc"[..], &[0; 12], &entries].concat();
+        let indx = [&b"indx\x38\0\0\0\x04\0\0\0\x02\0\0\x0000dc"[..], &[0; 12], &entries].concat();
         let header = list(b"LIST", b"hdrl", &list(b"LIST", b"strl", &indx));
         [list(b"RIFF", b"AVI ", &[header, media.clone()].concat()), list(b"RIFF", b"AVIX", &media)].concat()
     }

@@ -1,5 +1,6 @@
 //! Chunks, as RIFF and IFF have them: a name of four characters, a size, the content, a byte of padding if it is odd. Used by
 //! the walkers of WAVE, AIFF and AVI. The padding of the last chunk may be missing: many writers forget it.
+//! It never reads the content of a chunk.
 
 use super::Verdict;
 use super::field::{array, be32, le32};

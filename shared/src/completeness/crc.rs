@@ -1,5 +1,6 @@
 //! The check sums of FLAC (RFC 9639, 9.1.8 and 9.3), bit by bit: a few thousand bytes are no reason for a table. Used by the
 //! walker of FLAC.
+//! It knows nothing of frames.
 
 /// CRC-8 of a frame's header. Of a header with its check sum it is zero.
 pub(super) fn crc8(bytes: &[u8]) -> u8 {

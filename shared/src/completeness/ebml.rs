@@ -1,5 +1,6 @@
 //! EBML elements (RFC 8794) and a walk over their row. Used by the walker of Matroska. Sizes are the file's word: ends are
 //! sums that stop at the highest number instead of overflowing.
+//! It never reads the content of an element.
 
 use super::reader::{Look, Reader};
 

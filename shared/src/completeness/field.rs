@@ -1,4 +1,6 @@
-//! Numbers in a slice of bytes. Used by the walkers of this folder. Nothing where the slice is too short; never a panic.
+//! Numbers in a slice of bytes, and a pattern in one.
+//!
+//! Used by the walkers of this folder. They answer nothing where the slice is too short, and never panic.
 
 /// The `N` bytes at a place.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -3,6 +3,8 @@
 //! The header says how many samples there are, and every frame which samples it carries. So the last frame near the end of
 //! the file tells whether samples are missing, and its check sum whether it is whole. It decodes nothing.
 
+use std::collections::BTreeSet;
+
 use super::Verdict;
 use super::crc::{crc8, crc16};
 use super::field::{array, be16, be24, be64};
@@ -94,7 +96,8 @@ fn judge_tail(reader: &mut Reader<'_>, stream: &Stream, audio: u64, report: &mut
         return Ok(judge_last(rest, stream, report));
     }
     // Two frames in a row are no accident of the bits of one.
-    let row = frames.iter().rev().find(|last| frames.iter().any(|before| before.end == last.first));
+    let ends: BTreeSet<u64> = frames.iter().map(|frame| frame.end).collect();
+    let row = frames.iter().rev().find(|last| ends.contains(&last.first));
     match row {
         Some(last) => {
             let (end, samples) = (digits(last.end), digits(stream.samples));

@@ -1,4 +1,6 @@
 //! Test only: bytes in memory as a file, with holes, short reads and a count of what was asked.
+//!
+//! Used by the tests of this folder. It also checks what holds for every judgement: the bound, the sentences, the sizes.
 
 use super::{Bytes, Completeness, MAX_BYTES, MAX_EVIDENCE, MAX_READS, MAX_SENTENCE_BYTES, Verdict, judge};
 
@@ -8,7 +10,8 @@ pub(super) struct Memory {
     pieces: Vec<(u64, Vec<u8>)>,
     /// The length it claims.
     pub(super) claimed: u64,
-    len: u64,
+    /// Where its reads end.
+    end: u64,
     /// Bytes one read returns at most.
     pub(super) most: usize,
     /// Reads so far.
@@ -22,7 +25,7 @@ impl Memory {
     }
 
     pub(super) fn sparse(len: u64, pieces: Vec<(u64, Vec<u8>)>) -> Self {
-        Self { pieces, claimed: len, len, most: usize::MAX, reads: 0, bytes: 0 }
+        Self { pieces, claimed: len, end: len, most: usize::MAX, reads: 0, bytes: 0 }
     }
 
     /// Judges it, and checks everything that holds for every file.
@@ -51,16 +54,16 @@ impl Bytes for Memory {
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
         self.reads += 1;
-        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let count = into.len().min(left).min(self.most);
-        into[..count].fill(0);
+        let into = &mut into[..count];
+        into.fill(0);
+        let within = |far: u64, most: usize| usize::try_from(far).unwrap_or(usize::MAX).min(most);
         for (at, piece) in &self.pieces {
-            for (place, byte) in into[..count].iter_mut().enumerate() {
-                let inside = (offset + place as u64).checked_sub(*at).and_then(|skip| usize::try_from(skip).ok());
-                if let Some(found) = inside.and_then(|skip| piece.get(skip)) {
-                    *byte = *found;
-                }
-            }
+            let skip = within(offset.saturating_sub(*at), piece.len());
+            let place = within(at.saturating_sub(offset), count);
+            let both = (piece.len() - skip).min(count - place);
+            into[place..place + both].copy_from_slice(&piece[skip..skip + both]);
         }
         self.bytes += count as u64;
         Ok(count)

@@ -27,6 +27,9 @@ const TOP_LEVEL: [&[u8; 4]; 22] = [
     b"uuid", b"pnot", b"PICT", b"udta", b"pdin", b"meco", b"emsg", b"prft", b"imda", b"junk",
 ];
 
+/// Boxes that stand before the media of a fragment, so that none of them ends a file.
+const ANNOUNCING: [&[u8; 4]; 5] = [b"moof", b"styp", b"sidx", b"prft", b"emsg"];
+
 /// What the walk has met.
 #[derive(Default)]
 struct Met {
@@ -38,6 +41,8 @@ struct Met {
     meta: bool,
     moof: bool,
     random_access: bool,
+    /// The last box, if it announces a fragment that should follow.
+    announced: Option<Atom>,
     segments: Segments,
 }
 
@@ -105,6 +110,7 @@ fn walk(reader: &mut Reader<'_>, start: u64, met: &mut Met) -> Look<End> {
 
 impl Met {
     fn note(&mut self, reader: &mut Reader<'_>, next: Atom) -> Look<()> {
+        self.announced = ANNOUNCING.contains(&&next.kind).then_some(next);
         match &next.kind {
             b"moov" => self.moov = self.moov.or(Some(next)),
             b"mdat" | b"imda" => {
@@ -163,6 +169,10 @@ fn judge_fragments(met: &Met, end: u64, report: &mut Report) -> Verdict {
     if let Some(promised) = met.segments.expected().filter(|promised| *promised > end) {
         return report.closes("The last segment that the box 'sidx' names", promised);
     }
+    if let Some(last) = met.announced {
+        report.say(format!("{} is the last one, and the fragment that it announces is missing.", says(&last)));
+        return Verdict::Truncated;
+    }
     if met.random_access {
         report.say("The random access index 'mfra', which is written last, is there.".into());
         return report.closes("The last box", end);
@@ -184,7 +194,7 @@ fn judge_rest(
 ) -> Look<Verdict> {
     let rest = reader.len().saturating_sub(at);
     let zeros = reader.view(at, REST_BYTES)?.iter().all(|byte| *byte == 0);
-    if rest < boxes::HEADER_BYTES && met.moof && !met.random_access && !zeros {
+    if rest < boxes::HEADER_BYTES && met.moof && !met.random_access {
         report.say(format!("The box at {} has only {} of its header.", digits(at), bytes(rest)));
         return Ok(Verdict::Truncated);
     }

@@ -178,7 +178,7 @@ mod tests {
     fn time_stamps_stand_in_for_a_clock() {
         let stamp =
             [&[SYNC, 0x41, 0x00, 0x10, 0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 5, 0xbf, 0x21][..], &[0; 170]];
-        let ticks = Instant { pid: 0x100, ticks: 2 * TICKS + 0x8000 - 0x8000 };
+        let ticks = Instant { pid: 0x100, ticks: TICKS };
         assert_eq!(time_stamp(&stamp.concat()), Some(ticks));
     }
 }

@@ -1,5 +1,6 @@
 //! What a walker found out, and the sentences that say so. Filled by the walkers of this folder, turned into
 //! [`Completeness`] by [`super::judge`]. It bounds the evidence and never prints a byte of the file unescaped.
+//! It never judges more than one end against the length of the file.
 
 use super::{Completeness, Container, Verdict};
 

@@ -1,5 +1,6 @@
 //! Which container some bytes are, by their content. Used by [`super::judge`] to choose a walker, and for uploads, whose
 //! names prove nothing. It looks at the first bytes only and says nothing about what follows.
+//! It never reads the file itself: bytes in, a word out.
 
 use super::Container;
 use super::field::{array, be32, find};

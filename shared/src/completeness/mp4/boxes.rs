@@ -1,5 +1,6 @@
 //! Headers of boxes (ISO/IEC 14496-12, 4.2), and a search among the children of one. Used by the walks of this folder.
 //! Sizes are the file's word: ends are sums that stop at the highest number instead of overflowing.
+//! The content of a box is not read here.
 
 use super::super::field::{array, be32, be64};
 use super::super::reader::{Look, Reader};

@@ -1,5 +1,6 @@
 //! What fragmented files say about their end: the segment index `sidx` at the head, and the random access index `mfra` that
 //! some writers put last. Used by the walk over the top level, the tail also for files with too many boxes to walk.
+//! No fragment is opened.
 
 use super::super::Verdict;
 use super::super::field::{be16, be32, be64};
@@ -9,6 +10,8 @@ use super::boxes::{self, Atom};
 
 /// References of a segment index that are added up; at two seconds each, an hour and a half. A longer index says nothing.
 const MAX_REFERENCES: u16 = 2700;
+/// Streams whose segment indexes are told apart.
+const MAX_STREAMS: usize = 16;
 /// Bytes of the box `mfro`, which ends `mfra` and the file.
 const RANDOM_ACCESS_OFFSET_BYTES: u64 = 16;
 /// Boxes looked at behind the last fragment that the random access index names.
@@ -17,16 +20,25 @@ const MAX_LAST_BOXES: usize = 16;
 /// The segment indexes met so far.
 #[derive(Default)]
 pub(super) struct Segments {
-    count: u32,
-    references: u16,
+    /// The streams that have an index.
+    streams: Vec<u32>,
+    /// Whether one stream has several, one for each segment, or there are too many streams.
+    repeated: bool,
+    /// Segments in the shortest index.
+    references: Option<u16>,
     end: Option<u64>,
 }
 
 impl Segments {
     /// Takes in a `sidx` box (ISO/IEC 14496-12, 8.16.3).
     pub(super) fn note(&mut self, reader: &mut Reader<'_>, sidx: Atom) -> Look<()> {
-        self.count = self.count.saturating_add(1);
         let head = reader.view(sidx.body, 32)?;
+        match be32(head, 4) {
+            Some(stream) if !self.streams.contains(&stream) && self.streams.len() < MAX_STREAMS => {
+                self.streams.push(stream);
+            }
+            _ => self.repeated = true,
+        }
         let (first, list) = match head.first() {
             Some(0) => (be32(head, 16).map(u64::from), 20),
             Some(1) => (be64(head, 20), 28),
@@ -41,7 +53,7 @@ impl Segments {
         let sizes =
             references.chunks_exact(12).filter_map(|one| be32(one, 0)).map(|size| u64::from(size & 0x7fff_ffff));
         let end = sidx.end.saturating_add(first).saturating_add(sizes.sum());
-        self.references = count;
+        self.references = Some(self.references.map_or(count, |least| least.min(count)));
         self.end = self.end.max(Some(end));
         Ok(())
     }
@@ -51,10 +63,11 @@ impl Segments {
         self.end
     }
 
-    /// Whether the file must end here. One index of many segments lists all of a file, and one in a file without `moov` all of
-    /// a media segment; where every fragment has its own, none says whether another one follows.
+    /// Whether the file must end here. One index per stream lists all segments of a file, or all of a media segment in a file
+    /// without `moov`; where every segment has its own, none says whether another one follows.
     pub(super) fn covers(&self, end: u64, alone: bool) -> bool {
-        self.count == 1 && (alone || self.references > 1) && self.end == Some(end)
+        let several = self.references.is_some_and(|least| least > 1);
+        !self.repeated && (alone || several) && self.end == Some(end)
     }
 }
 

@@ -1,4 +1,6 @@
 //! Test only: handmade files of the MP4 family, whole, cut, followed by something, and dishonest.
+//!
+//! Every one is a few boxes put together here; files by a real writer are judged in the end-to-end tests.
 
 use super::super::memory::{Memory, judged};
 use super::super::{Completeness, Verdict};
@@ -90,10 +92,11 @@ fn fragments_need_an_index_to_be_complete() {
     assert_eq!((open.verdict, open.fragmented, open.faststart), (Verdict::Unknown, Some(true), Some(true)));
     for cut in [1, 97, 98, 160] {
         let found = judged(&media[..media.len() - cut]);
-        let expected = if cut == 98 { Verdict::Unknown } else { Verdict::Truncated };
-        // 98 bytes off is between 'moof' and 'mdat'
-        assert_eq!(found.verdict, expected, "{cut}: {:?}", found.evidence);
+        // 97 bytes off there is one byte of the last 'mdat', 98 bytes off none
+        assert_eq!(found.verdict, Verdict::Truncated, "{cut}: {:?}", found.evidence);
     }
+    let one_less = judged(&media[..media.len() - fragment.len()]);
+    assert_eq!(one_less.verdict, Verdict::Unknown, "{:?}", one_less.evidence);
     let mfra = a_box(b"mfra", &a_box(b"mfro", &[0, 0, 0, 0, 0, 0, 0, 24]));
     assert_eq!(says(&[media.clone(), mfra.clone()]).verdict, Verdict::Complete);
     assert_eq!(says(&[media, mfra, b"\xff\0\0\0trash".to_vec()]).trailing_bytes, Some(9));
@@ -101,12 +104,38 @@ fn fragments_need_an_index_to_be_complete() {
     let size = u32::try_from(fragment.len()).unwrap().to_be_bytes();
     let reference = [&size[..], &[0; 8]].concat();
     let sidx = [&[0; 22][..], &[0, 2], &reference, &reference].concat();
-    let indexed = [init, a_box(b"sidx", &sidx), fragment.clone(), fragment].concat();
+    let indexed = [init.clone(), a_box(b"sidx", &sidx), fragment.clone(), fragment.clone()].concat();
     assert_eq!(judged(&indexed).verdict, Verdict::Complete);
     for cut in [1, 98, 166, 300] {
         let found = judged(&indexed[..indexed.len() - cut]);
         assert_eq!(found.verdict, Verdict::Truncated, "{cut}: {:?}", found.evidence);
     }
+}
+
+#[test]
+fn an_index_for_each_segment_says_nothing_about_the_last() {
+    let init = [ftyp(), a_box(b"moov", &a_box(b"mvex", &[]))].concat();
+    let fragment = [a_box(b"moof", &[1; 60]), a_box(b"mdat", &[7; 90])].concat();
+    let sidx = |first: u32, of: u8, bytes: &[usize]| {
+        let references: Vec<u8> =
+            bytes.iter().flat_map(|size| [&(*size as u32).to_be_bytes()[..], &[0; 8]].concat()).collect();
+        let count = bytes.len() as u8;
+        a_box(
+            b"sidx",
+            &[&[0, 0, 0, 0, 0, 0, 0, of][..], &[0; 8], &first.to_be_bytes(), &[0, 0, 0, count], &references].concat(),
+        )
+    };
+    let size = fragment.len();
+    let one_each =
+        [init.clone(), sidx(0, 1, &[size]), fragment.clone(), sidx(0, 1, &[size]), fragment.clone()].concat();
+    assert_eq!(judged(&one_each).verdict, Verdict::Unknown);
+    // one for each track, both over all fragments; the first index has to skip the second
+    let second = sidx(0, 2, &[size, size]);
+    let first = sidx(second.len() as u32, 1, &[size, size]);
+    let both = [init, first, second, fragment.clone(), fragment.clone()].concat();
+    assert_eq!(judged(&both).verdict, Verdict::Complete);
+    let segment = [a_box(b"styp", b"msdh\0\0\0\0"), sidx(0, 1, &[size]), fragment].concat();
+    assert_eq!(judged(&segment).verdict, Verdict::Complete);
 }
 
 #[test]

@@ -1,0 +1,1 @@
+../../shared/src/media.rs
