@@ -14,6 +14,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod access;
+pub mod frames;
 pub mod job;
 pub mod media;
 pub mod packets;

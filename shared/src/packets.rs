@@ -27,8 +27,8 @@ use utoipa::ToSchema;
 use crate::media::raw::Document;
 
 pub use report::{
-    AudioVideo, BitRate, Continuity, Gop, GopKind, GopLengths, Jump, LengthCount, Packets, PauseAt, Presentation, Sizes, Spacing,
-    StreamPackets, Timestamps,
+    AudioVideo, BitRate, Continuity, Gop, GopKind, GopLengths, Jump, LengthCount, Packets, PauseAt, Presentation,
+    Sizes, Spacing, StreamPackets, Timestamps,
 };
 pub use scan::Scan;
 pub use series::{DecodeError, MAX_POINTS, Point, Series, Slice};

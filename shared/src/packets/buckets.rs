@@ -60,7 +60,8 @@ impl Buckets {
     fn make_room(&mut self, second: i64) -> &mut Cell {
         let number = loop {
             let number = second.div_euclid(self.width);
-            let Some(last) = i64::try_from(self.cells.len()).ok().filter(|len| *len > 0).map(|len| self.first + len - 1)
+            let Some(last) =
+                i64::try_from(self.cells.len()).ok().filter(|len| *len > 0).map(|len| self.first + len - 1)
             else {
                 self.first = number;
                 break number;

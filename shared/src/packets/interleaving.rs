@@ -58,7 +58,11 @@ fn time_distance(mut pictures: Vec<(i64, u64)>, mut sounds: Vec<(i64, u64)>) -> 
         let next = if is_picture { pictures.next() } else { sounds.next() };
         let Some((number, _)) = next else { return Some(largest) };
         let here = number.clamp(begin, end);
-        if is_picture { picture = here } else { sound = here }
+        if is_picture {
+            picture = here
+        } else {
+            sound = here
+        }
         largest = largest.max(picture.abs_diff(sound));
     }
 }

@@ -174,7 +174,8 @@ impl Series {
 fn read(plain: &mut &[u8]) -> Option<Series> {
     let stream = u32::try_from(take(plain)?).ok()?;
     let first = unzigzag(take(plain)?);
-    let width = 1_i64.checked_shl(u32::try_from(take(plain)?).ok()?).filter(|width| (1..=2 * MAX_SECONDS).contains(width))?;
+    let width =
+        1_i64.checked_shl(u32::try_from(take(plain)?).ok()?).filter(|width| (1..=2 * MAX_SECONDS).contains(width))?;
     let count = usize::try_from(take(plain)?).ok().filter(|count| *count <= MAX_BUCKETS)?;
     if first.checked_mul(width)?.abs() > 2 * MAX_SECONDS {
         return None;
