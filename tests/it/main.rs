@@ -18,6 +18,7 @@ mod media;
 mod openapi;
 mod probe;
 mod recovery;
+mod scans;
 mod sentinel;
 mod settings;
 mod tidy;

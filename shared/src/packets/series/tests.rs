@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn hour() -> Series {
-    let bucket =
-        |n: u32| Bucket { bytes: 625_000 + u64::from(n % 7) * 999, packets: 25, keyframes: u32::from(n % 2 == 0) };
+    let bucket = |n: u32| Bucket {
+        bytes: 625_000 + u64::from(n % 7) * 999,
+        packets: 25,
+        keyframes: u32::from(n.is_multiple_of(2)),
+    };
     Series::new(3, -2, 1, (0..3600).map(bucket).collect())
 }
 
