@@ -18,6 +18,7 @@ pub mod telemetry;
 
 pub mod access;
 pub mod completeness;
+pub mod frames;
 pub mod job;
 pub mod media;
 pub mod packets;

@@ -38,6 +38,7 @@ pub use container::Container;
 pub use data::Data;
 pub use filename::rename_filename;
 pub use frame_rate::{FrameRate, FrameRateMode};
+pub(crate) use hdr::mastering_display;
 pub use hdr::{Chromaticity, DolbyVision, Hdr, HdrBasis, HdrFormat, MasteringDisplay};
 pub use plausibility::suspicious;
 pub use program::Program;
@@ -64,6 +65,8 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 pub const MAX_DISPOSITIONS: usize = 32;
 /// Side data entries looked at per stream and per frame.
 pub const MAX_SIDE_DATA: usize = 64;
+/// Timecodes looked at per entry of side data. SMPTE ST 12-1 side data has at most three.
+pub const MAX_TIMECODES: usize = 4;
 
 /// What a media file is, in one shape for every container. Keys are always present and unknown is `null`; enumerated
 /// values are ffprobe's own words; sizes are bytes, times are seconds, bit rates are bits per second.

@@ -58,9 +58,9 @@ pub const MAX_SECONDS: i64 = 1 << 40;
 pub const LONGEST_GAP_SECONDS: i64 = 10;
 /// A step back further than this, in seconds, is a discontinuity and not only out of order.
 pub const LONGEST_STEP_BACK_SECONDS: i64 = 1;
-/// A step forward further than this, in seconds, is closed up in the series and in the times of presentation: one
-/// revolution of MPEG's 33-bit clock.
-pub const LONGEST_STEP_SECONDS: i64 = 95_444;
+/// A step forward further than this, in seconds, is closed up in the series and in the times of presentation: six hours. A
+/// transport stream whose clock starts anew shows such a step, because ffprobe takes it for a wrap of the 33-bit clock.
+pub const LONGEST_STEP_SECONDS: i64 = 6 * 3600;
 
 /// The fields of a packet's line, in the order ffprobe prints them whatever the order here.
 const ENTRIES: &str = "packet=stream_index,pts,dts,duration,size,pos,flags";

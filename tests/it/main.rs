@@ -19,6 +19,7 @@ mod media;
 mod openapi;
 mod probe;
 mod recovery;
+mod scans;
 mod sentinel;
 mod settings;
 mod tidy;

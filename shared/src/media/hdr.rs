@@ -207,7 +207,8 @@ fn wide(stream: &Stream, frame: Option<&Frame>) -> bool {
     matches!(of_frame.or(stream.color_primaries.text()), None | Some("bt2020"))
 }
 
-fn mastering_display(data: &SideData) -> MasteringDisplay {
+/// Reads it from an entry of side data of its kind.
+pub(crate) fn mastering_display(data: &SideData) -> MasteringDisplay {
     let within = |scalar: &Scalar| scalar.ratio().filter(|value| (0.0..=1.0).contains(value));
     let point = |x: &Scalar, y: &Scalar| Some(Chromaticity { x: within(x)?, y: within(y)? });
     let luminance = |scalar: &Scalar| scalar.ratio().filter(|value| *value >= 0.0);

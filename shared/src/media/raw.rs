@@ -9,7 +9,7 @@ mod scalar;
 pub(crate) use bounded::{Dispositions, List, Tags};
 pub(crate) use scalar::Scalar;
 
-use super::{MAX_CHAPTERS, MAX_PROGRAMS, MAX_SIDE_DATA, MAX_STREAMS};
+use super::{MAX_CHAPTERS, MAX_PROGRAMS, MAX_SIDE_DATA, MAX_STREAMS, MAX_TIMECODES};
 
 /// Defines a struct that reads itself from a JSON object: known keys by name, others skipped, and from anything that is
 /// not an object as its default. A derived `Deserialize` would fail on repeated keys and on wrong types.
@@ -123,6 +123,16 @@ object! {
         color_space: Scalar,
         color_transfer: Scalar,
         color_primaries: Scalar,
+        key_frame: Scalar,
+        pict_type: Scalar,
+        best_effort_timestamp_time: Scalar,
+        pkt_pos: Scalar,
+        pkt_size: Scalar,
+        repeat_pict: Scalar,
+        width: Scalar,
+        height: Scalar,
+        pix_fmt: Scalar,
+        tags: Tags,
         side_data_list: List<SideData, MAX_SIDE_DATA>,
     }
 }
@@ -151,6 +161,16 @@ object! {
         el_present_flag: Scalar,
         bl_present_flag: Scalar,
         dv_bl_signal_compatibility_id: Scalar,
+        active_format: Scalar,
+        timecode: Scalar,
+        timecodes: List<TimecodeValue, MAX_TIMECODES>,
+    }
+}
+
+object! {
+    /// One entry of the `timecodes` of a frame's side data.
+    TimecodeValue {
+        value: Scalar,
     }
 }
 

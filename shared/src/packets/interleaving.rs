@@ -59,9 +59,9 @@ fn time_distance(mut pictures: Vec<(i64, u64)>, mut sounds: Vec<(i64, u64)>) -> 
         let Some((number, _)) = next else { return Some(largest) };
         let here = number.clamp(begin, end);
         if is_picture {
-            picture = here
+            picture = here;
         } else {
-            sound = here
+            sound = here;
         }
         largest = largest.max(picture.abs_diff(sound));
     }

@@ -96,7 +96,9 @@ fn flags(text: &[u8]) -> Option<Flags> {
 mod tests {
     use super::*;
 
-    fn fields(line: &str) -> Option<(u32, Option<i64>, Option<i64>, i64, u64, Option<u64>)> {
+    type Fields = (u32, Option<i64>, Option<i64>, i64, u64, Option<u64>);
+
+    fn fields(line: &str) -> Option<Fields> {
         parse(line.as_bytes()).map(|p| (p.stream, p.pts, p.dts, p.duration, p.size, p.position))
     }
 

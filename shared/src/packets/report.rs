@@ -3,7 +3,7 @@
 //!
 //! Two clocks occur. Timestamps are as the file states them. Places (`at_seconds`, `start_seconds`, `end_seconds`) are
 //! told on a continuous clock: equal to the timestamps until the first discontinuity that runs back, or forward by more
-//! than a revolution of MPEG's clock, and closed up there.
+//! than six hours, and closed up there.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -168,7 +168,8 @@ pub struct Continuity {
     pub first_gaps: Vec<Jump>,
     /// How much time all gaps lack, in seconds.
     pub gap_seconds: f64,
-    /// Packets that come more than 10 seconds later than expected, or run back by more than a second.
+    /// Packets that come more than 10 seconds later than expected, or run back by more than a second. Where the clock of
+    /// a transport stream starts anew, ffprobe takes it for a wrap and shows a leap forward of up to 26.5 hours.
     pub discontinuities: u64,
     /// The first 32 of them.
     pub first_discontinuities: Vec<Jump>,

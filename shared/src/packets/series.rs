@@ -181,17 +181,21 @@ fn read(plain: &mut &[u8]) -> Option<Series> {
         return None;
     }
     let mut buckets = vec![Bucket::default(); count];
-    column(plain, &mut buckets, |bucket, bytes| Some(bucket.bytes = bytes))?;
-    column(plain, &mut buckets, |bucket, packets| Some(bucket.packets = u32::try_from(packets).ok()?))?;
-    column(plain, &mut buckets, |bucket, keyframes| Some(bucket.keyframes = u32::try_from(keyframes).ok()?))?;
+    column(plain, &mut buckets, |bucket| &mut bucket.bytes)?;
+    column(plain, &mut buckets, |bucket| &mut bucket.packets)?;
+    column(plain, &mut buckets, |bucket| &mut bucket.keyframes)?;
     plain.is_empty().then_some(Series { stream, first, width, buckets })
 }
 
-fn column(plain: &mut &[u8], buckets: &mut [Bucket], set: impl Fn(&mut Bucket, u64) -> Option<()>) -> Option<()> {
+fn column<T: TryFrom<u64>>(
+    plain: &mut &[u8],
+    buckets: &mut [Bucket],
+    field: impl Fn(&mut Bucket) -> &mut T,
+) -> Option<()> {
     let mut before: u64 = 0;
     for bucket in buckets {
         before = before.wrapping_add_signed(unzigzag(take(plain)?));
-        set(bucket, before)?;
+        *field(bucket) = T::try_from(before).ok()?;
     }
     Some(())
 }

@@ -122,7 +122,6 @@ impl Timeline {
     /// Takes the next packet of the stream. None if it has no time and none before it had.
     #[inline]
     pub(super) fn take(&mut self, packet: &Packet) -> Option<Place> {
-        let duration = if packet.duration > 0 { packet.duration } else { self.steps.usual().unwrap_or(0) };
         let mut broken = false;
         let decoded = match packet.dts {
             Some(dts) => {
@@ -130,11 +129,11 @@ impl Timeline {
                     broken = self.step(packet, last, dts);
                 }
                 self.last = Some(dts);
-                self.expected = Some(dts.saturating_add(duration));
+                self.expected = self.length(packet).map(|length| dts.saturating_add(length));
                 dts.saturating_add(self.offset)
             }
             None => {
-                self.expected = self.expected.map(|expected| expected.saturating_add(duration));
+                self.expected = self.expected.zip(self.length(packet)).map(|(at, length)| at.saturating_add(length));
                 match (self.last, self.decoded) {
                     (Some(_), Some(decoded)) => decoded,
                     (_, before) => packet.pts.or(before)?,
@@ -143,6 +142,12 @@ impl Timeline {
         };
         self.decoded = Some(decoded);
         Some(Place { decoded, shown: packet.pts.map(|pts| pts.saturating_add(self.offset)), broken })
+    }
+
+    /// How long a packet lasts in ticks: as stated, else the usual step so far.
+    #[inline]
+    fn length(&self, packet: &Packet) -> Option<i64> {
+        if packet.duration > 0 { Some(packet.duration) } else { self.steps.usual() }
     }
 
     /// Judges the step from the packet before. True if the time broke.
