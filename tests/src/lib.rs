@@ -10,6 +10,8 @@
 )]
 
 pub mod binaries;
+pub mod bombs;
+pub mod containers;
 pub mod http;
 pub mod installation;
 pub mod process;
