@@ -7,10 +7,12 @@
     reason = "tests print what they measure, and read the environment they run in"
 )]
 
+mod attacks;
 mod changes;
 mod chaos;
 mod cli;
 mod health;
+mod hostile;
 mod inputs;
 mod jobs;
 mod lifecycle;

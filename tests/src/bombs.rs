@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use matroska::many_packets;
+
 /// What keeps a bomb from doing harm. Several may have to stand together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {

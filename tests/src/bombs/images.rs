@@ -6,17 +6,25 @@ use std::io::{self, Write};
 
 use super::{Bomb, Protection as P};
 use crate::containers::crc32_reflected;
-use crate::containers::isobmff::{
-    Kind, Track, atom, co64, ftyp, full, moov, stsc, stsz, stts, video_entry, words,
-};
+use crate::containers::isobmff::{Kind, Track, atom, co64, ftyp, full, moov, stsc, stsz, stts, video_entry, words};
 
 /// Width and height. FFmpeg refuses more than 2^28 pixels, an edge of 128 included.
 const SIDE: u32 = 16_000;
 
 pub(super) const BOMBS: &[Bomb] = &[
     Bomb { name: "pixels_16k.png", plain: "782 MB", stopped_by: &[P::Formats, P::MaxAlloc], write: png_file },
-    Bomb { name: "pixels_16k.mov", plain: "the same picture as the one frame of a film", stopped_by: &[P::MaxAlloc, P::Memory], write: png_movie },
-    Bomb { name: "covers_16k_x8.m4a", plain: "the same picture as eight covers", stopped_by: &[P::MaxAlloc, P::Memory, P::Processor], write: png_covers },
+    Bomb {
+        name: "pixels_16k.mov",
+        plain: "the same picture as the one frame of a film",
+        stopped_by: &[P::MaxAlloc, P::Memory],
+        write: png_movie,
+    },
+    Bomb {
+        name: "covers_16k_x8.m4a",
+        plain: "the same picture as eight covers",
+        stopped_by: &[P::MaxAlloc, P::Memory, P::Processor],
+        write: png_covers,
+    },
 ];
 
 fn png_file(file: &mut File) -> io::Result<()> {

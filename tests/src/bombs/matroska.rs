@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use super::{Bomb, Protection as P};
 use crate::containers::ebml::{
-    ATTACHMENTS, CHAPTERS, CLUSTER, CUES, SEGMENT, SIMPLE_BLOCK, TAGS, TIMESTAMP, UNKNOWN, element, head, header,
-    info, master, sound_track, simple_block, uint,
+    ATTACHMENTS, CHAPTERS, CLUSTER, CUES, SEGMENT, SIMPLE_BLOCK, TAGS, TIMESTAMP, UNKNOWN, element, head, header, info,
+    master, simple_block, sound_track, uint,
 };
 
 pub(super) const BOMBS: &[Bomb] = &[
@@ -16,15 +16,45 @@ pub(super) const BOMBS: &[Bomb] = &[
         stopped_by: &[P::Memory, P::Processor],
         write: attachments,
     },
-    Bomb { name: "tags_3m.mkv", plain: "742 MB, 23 times the file", stopped_by: &[P::Memory, P::Output], write: |f| repeated(f, TAGS, 3_000_000) },
+    Bomb {
+        name: "tags_3m.mkv",
+        plain: "742 MB, 23 times the file",
+        stopped_by: &[P::Memory, P::Output],
+        write: |f| repeated(f, TAGS, 3_000_000),
+    },
     Bomb { name: "cues_4m.mkv", plain: "392 MB", stopped_by: &[P::Memory], write: |f| repeated(f, CUES, 4_000_000) },
-    Bomb { name: "chapters_2m.mkv", plain: "315 MB, and their list as output", stopped_by: &[P::Memory, P::Output], write: |f| repeated(f, CHAPTERS, 2_000_000) },
+    Bomb {
+        name: "chapters_2m.mkv",
+        plain: "315 MB, and their list as output",
+        stopped_by: &[P::Memory, P::Output],
+        write: |f| repeated(f, CHAPTERS, 2_000_000),
+    },
     Bomb { name: "tracks_100k.mkv", plain: "stops at 1,000 streams", stopped_by: &[P::MaxStreams], write: tracks },
-    Bomb { name: "tags_300k_names.mkv", plain: "compares each name with all before it", stopped_by: &[P::Processor], write: names },
+    Bomb {
+        name: "tags_300k_names.mkv",
+        plain: "compares each name with all before it",
+        stopped_by: &[P::Processor],
+        write: names,
+    },
     Bomb { name: "ebml_deep.mkv", plain: "gives up at a depth of 16", stopped_by: &[P::Itself], write: deep },
-    Bomb { name: "ebml_zero.mkv", plain: "reads eight million elements without content", stopped_by: &[P::Processor], write: zero_sized },
-    Bomb { name: "packets_tiny.mkv", plain: "five million packets before it knows the stream", stopped_by: &[P::Memory], write: |f| tiny_packets(f, b"A_AC3", 60_000) },
-    Bomb { name: "title_15m.mkv", plain: "90 MB of JSON from one title of control characters", stopped_by: &[P::Output], write: title },
+    Bomb {
+        name: "ebml_zero.mkv",
+        plain: "reads eight million elements without content",
+        stopped_by: &[P::Processor],
+        write: zero_sized,
+    },
+    Bomb {
+        name: "packets_tiny.mkv",
+        plain: "five million packets before it knows the stream",
+        stopped_by: &[P::Memory],
+        write: |f| tiny_packets(f, b"A_AC3", 60_000),
+    },
+    Bomb {
+        name: "title_15m.mkv",
+        plain: "90 MB of JSON from one title of control characters",
+        stopped_by: &[P::Output],
+        write: title,
+    },
 ];
 
 fn begin(file: &mut File) -> io::Result<()> {
@@ -61,14 +91,21 @@ fn repeated(file: &mut File, list: u32, entries: usize) -> io::Result<()> {
             (tag, 0x7373, Vec::new())
         }
         CUES => (master(0xBB, &[uint(0xB3, 1), master(0xB7, &[uint(0xF7, 1), uint(0xF1, 1)])]), 0, cluster()),
-        _ => (master(0xB6, &[uint(0x73C4, 7), uint(0x91, 1), uint(0x92, 2)]), 0x45B9, Vec::new()),
+        _ => (master(0xB6, &[element(0x73C4, &[0; 4]), uint(0x91, 1), uint(0x92, 2)]), 0x45B9, Vec::new()),
     };
     begin(file)?;
     let mut body = Vec::with_capacity(one.len() * entries + 16);
     if before != 0 {
         body.extend(head(before, (one.len() * entries) as u64));
     }
-    (0..entries).for_each(|_| body.extend_from_slice(&one));
+    for number in 1..=entries {
+        body.extend_from_slice(&one);
+        if list == CHAPTERS {
+            // the chapter's own number: FFmpeg searches all of them for one that does not grow
+            let (end, digits) = (body.len(), (number as u32).to_be_bytes());
+            body[end - 10..end - 6].copy_from_slice(&digits);
+        }
+    }
     file.write_all(&head(list, body.len() as u64))?;
     file.write_all(&body)?;
     file.write_all(if after.is_empty() { cluster() } else { after }.as_slice())
@@ -85,7 +122,8 @@ fn names(file: &mut File) -> io::Result<()> {
 
 fn tracks(file: &mut File) -> io::Result<()> {
     file.write_all(&[header(), head(SEGMENT, UNKNOWN), info(1000.0)].concat())?;
-    let entry = |n: u64| master(0xAE, &[uint(0xD7, n), uint(0x73C5, n), uint(0x83, 0x11), element(0x86, b"S_TEXT/UTF8")]);
+    let entry =
+        |n: u64| master(0xAE, &[uint(0xD7, n), uint(0x73C5, n), uint(0x83, 0x11), element(0x86, b"S_TEXT/UTF8")]);
     let entries: Vec<u8> = (1..=100_000).flat_map(entry).collect();
     file.write_all(&element(crate::containers::ebml::TRACKS, &entries))?;
     file.write_all(&cluster())

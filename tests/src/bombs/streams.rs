@@ -12,16 +12,56 @@ use crate::containers::{crc32_ogg, mpegts};
 const HOLE: u64 = 50 << 30;
 
 pub(super) const BOMBS: &[Bomb] = &[
-    Bomb { name: "zeros.mp3", plain: "never ends, 2.1 GB", stopped_by: &[P::Alias, P::Processor, P::Memory], write: hole },
-    Bomb { name: "zeros.h264", plain: "never ends, 2.1 GB", stopped_by: &[P::Alias, P::Processor, P::Memory], write: hole },
-    Bomb { name: "zeros", plain: "ends at once: without an extension nothing suggests a format", stopped_by: &[P::Itself], write: hole },
-    Bomb { name: "start_codes.h264", plain: "begins as H.264 and goes on with 50 GB of nothing", stopped_by: &[P::Memory, P::Processor], write: h264_hole },
-    Bomb { name: "pids_1000.ts", plain: "1.1 GB and 1.6 MB of JSON for 1,000 streams", stopped_by: &[P::MaxStreams], write: pids },
-    Bomb { name: "programs_10k.ts", plain: "programs without end", stopped_by: &[P::Memory, P::Processor, P::Output], write: programs },
+    Bomb {
+        name: "zeros.mp3",
+        plain: "never ends, 2.1 GB",
+        stopped_by: &[P::Alias, P::Processor, P::Memory],
+        write: hole,
+    },
+    Bomb {
+        name: "zeros.h264",
+        plain: "never ends, 2.1 GB",
+        stopped_by: &[P::Alias, P::Processor, P::Memory],
+        write: hole,
+    },
+    Bomb {
+        name: "zeros",
+        plain: "ends at once: without an extension nothing suggests a format",
+        stopped_by: &[P::Itself],
+        write: hole,
+    },
+    Bomb {
+        name: "start_codes.h264",
+        plain: "begins as H.264 and goes on with 50 GB of nothing",
+        stopped_by: &[P::Memory, P::Processor],
+        write: h264_hole,
+    },
+    Bomb {
+        name: "pids_1000.ts",
+        plain: "1.1 GB and 1.6 MB of JSON for 1,000 streams",
+        stopped_by: &[P::MaxStreams],
+        write: pids,
+    },
+    Bomb {
+        name: "programs_10k.ts",
+        plain: "programs without end",
+        stopped_by: &[P::Memory, P::Processor, P::Output],
+        write: programs,
+    },
     Bomb { name: "broken_slices.h264", plain: "tens of MB of complaints", stopped_by: &[P::Complaints], write: slices },
-    Bomb { name: "pages_400k.ogg", plain: "pages that each begin another stream", stopped_by: &[P::MaxStreams, P::Processor], write: ogg },
+    Bomb {
+        name: "pages_400k.ogg",
+        plain: "pages that each begin another stream",
+        stopped_by: &[P::MaxStreams, P::Processor],
+        write: ogg,
+    },
     Bomb { name: "picture_256m.mp3", plain: "302 MB for a cover of nothing", stopped_by: &[P::MaxAlloc], write: id3 },
-    Bomb { name: "tags_nested.mp3", plain: "a million ID3 tags one after the other", stopped_by: &[P::Processor], write: id3_chain },
+    Bomb {
+        name: "tags_nested.mp3",
+        plain: "a million ID3 tags one after the other",
+        stopped_by: &[P::Processor],
+        write: id3_chain,
+    },
 ];
 
 fn hole(file: &mut File) -> io::Result<()> {
@@ -77,8 +117,10 @@ fn programs(file: &mut File) -> io::Result<()> {
     out.flush()
 }
 
+/// Slices that refer to parameter sets which are not there: one, then the other, for equal complaints would be counted.
 fn slices(file: &mut File) -> io::Result<()> {
-    file.write_all(&h264(1_000_000))
+    let missing = [[0, 0, 1, 0x65, 0x88, 0x5f, 0xff, 0xff], [0, 0, 1, 0x65, 0x88, 0x7f, 0xff, 0xff]].concat();
+    file.write_all(&[h264(8), missing.repeat(1_000_000)].concat())
 }
 
 fn ogg(file: &mut File) -> io::Result<()> {

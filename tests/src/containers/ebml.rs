@@ -96,8 +96,7 @@ pub fn info(milliseconds: f64) -> Vec<u8> {
 /// `Tracks` with one sound track at 8 kHz. `A_PCM/INT/LIT` needs nothing decoded and nothing set up.
 pub fn sound_track(codec: &[u8]) -> Vec<u8> {
     let audio = [element(0xB5, &8000_f64.to_be_bytes()), uint(0x9F, 1), uint(0x6264, 8)];
-    let entry =
-        [uint(0xD7, 1), uint(0x73C5, 1), uint(0x83, 2), element(0x86, codec), master(0xE1, &audio)];
+    let entry = [uint(0xD7, 1), uint(0x73C5, 1), uint(0x83, 2), element(0x86, codec), master(0xE1, &audio)];
     master(TRACKS, &[master(0xAE, &entry)])
 }
 

@@ -102,8 +102,7 @@ fn trak(id: u32, track: &Track) -> Vec<u8> {
         Kind::Audio => (b"soun", full(b"smhd", 0, &[&[0; 4]])),
     };
     let hdlr = full(b"hdlr", 0, &[&[0; 4], handler, &[0; 12], b"x\0"]);
-    let minf =
-        atom(b"minf", &[&media_head, &atom(b"dinf", &[&track.references]), &atom(b"stbl", &[&track.table])]);
+    let minf = atom(b"minf", &[&media_head, &atom(b"dinf", &[&track.references]), &atom(b"stbl", &[&track.table])]);
     let mdia = atom(b"mdia", &[&full(b"mdhd", 0, &[&mdhd]), &hdlr, &minf]);
     atom(b"trak", &[&full(b"tkhd", 3, &[&tkhd]), &track.edits, &mdia])
 }
