@@ -18,6 +18,7 @@ mod jobs;
 mod lifecycle;
 mod media;
 mod openapi;
+mod origin;
 mod probe;
 mod recovery;
 mod sentinel;

@@ -17,6 +17,7 @@ pub mod exploits;
 pub mod http;
 pub mod installation;
 pub mod listener;
+pub mod origin;
 pub mod process;
 pub mod samples;
 pub mod servers;

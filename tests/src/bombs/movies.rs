@@ -39,7 +39,7 @@ pub(super) const BOMBS: &[Bomb] = &[
     Bomb {
         name: "trun_10m_x16.mp4",
         plain: "fragments whose samples have no bytes in the table",
-        stopped_by: &[P::Memory],
+        stopped_by: &[P::MaxAlloc],
         write: fragments,
     },
     Bomb {
