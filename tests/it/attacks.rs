@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::exploits::{self, Scene};
+use tests::exploits::{self, Aim, Plain, Scene};
 use tests::listener::Listener;
 use tests::{binaries, bombs};
 
@@ -155,6 +155,31 @@ fn bomb(name: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
+fn exploits_do_with_plain_ffprobe_what_is_said_of_them() {
+    let (_folder, scene, ear) = scene();
+    let mut wrong = Vec::new();
+    for exploit in exploits::all() {
+        let path = exploit.write(&scene);
+        let (options, obeys) = match exploit.plain {
+            Plain::Obeys => (&[][..], true),
+            Plain::ObeysWith(options) => (options, true),
+            Plain::Refuses => (&[][..], false),
+        };
+        let name = format!("file:{}", path.display());
+        let before = ear.heard();
+        let outcome = Attack { walls: NO_WALLS, name: &name, options, ..Attack::on(&path) }.run();
+        let obeyed = match exploit.aim {
+            Aim::File => Scene::leaks(&outcome.text),
+            Aim::Connection => ear.heard() > before,
+        };
+        if obeyed != obeys {
+            wrong.push(format!("{} obeyed: {obeyed}", exploit.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_list_of_formats_stops_playlists() {
     let (_folder, scene, _ear) = scene();
     for name in ["hls_url.mp4", "hls_after_id3.mp3", "dash_file.mp4", "hls_master.mp4"] {
@@ -173,7 +198,7 @@ fn landlock_stops_every_file_but_the_one() {
         let exploit = exploits::named(name);
         let path = exploit.write(&scene);
         let options = match exploit.plain {
-            exploits::Plain::ObeysWith(options) => options,
+            Plain::ObeysWith(options) => options,
             _ => &[],
         };
         let with = Attack { options, ..Attack::on(&path) };
@@ -190,7 +215,7 @@ fn the_walls_stop_connections() {
     for name in ["hls_http.mp4", "hls_key.mp4", "concat_http.mp4", "dash_http.mp4"] {
         let exploit = exploits::named(name);
         let path = exploit.write(&scene);
-        let exploits::Plain::ObeysWith(options) = exploit.plain else { panic!("{name} needs options") };
+        let Plain::ObeysWith(options) = exploit.plain else { panic!("{name} needs options") };
         let before = ear.heard();
         Attack { options, read: &[&scene.folder], ..Attack::on(&path) }.run();
         assert_eq!(ear.heard(), before, "{name}");

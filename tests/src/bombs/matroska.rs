@@ -25,11 +25,16 @@ pub(super) const BOMBS: &[Bomb] = &[
     Bomb { name: "cues_4m.mkv", plain: "392 MB", stopped_by: &[P::Memory], write: |f| repeated(f, CUES, 4_000_000) },
     Bomb {
         name: "chapters_2m.mkv",
-        plain: "315 MB, and their list as output",
+        plain: "300 MB, and more of JSON",
         stopped_by: &[P::Memory, P::Output],
         write: |f| repeated(f, CHAPTERS, 2_000_000),
     },
-    Bomb { name: "tracks_100k.mkv", plain: "stops at 1,000 streams", stopped_by: &[P::MaxStreams], write: tracks },
+    Bomb {
+        name: "tracks_100k.mkv",
+        plain: "207 MB, then it gives up at 1,000 streams",
+        stopped_by: &[P::MaxStreams],
+        write: tracks,
+    },
     Bomb {
         name: "tags_300k_names.mkv",
         plain: "compares each name with all before it",
@@ -45,8 +50,8 @@ pub(super) const BOMBS: &[Bomb] = &[
     },
     Bomb {
         name: "packets_tiny.mkv",
-        plain: "five million packets before it knows the stream",
-        stopped_by: &[P::Memory],
+        plain: "3 s for five million packets before it knows the stream",
+        stopped_by: &[P::Processor],
         write: |f| tiny_packets(f, b"A_AC3", 60_000),
     },
     Bomb {
@@ -91,7 +96,7 @@ fn repeated(file: &mut File, list: u32, entries: usize) -> io::Result<()> {
             (tag, 0x7373, Vec::new())
         }
         CUES => (master(0xBB, &[uint(0xB3, 1), master(0xB7, &[uint(0xF7, 1), uint(0xF1, 1)])]), 0, cluster()),
-        _ => (master(0xB6, &[element(0x73C4, &[0; 4]), uint(0x91, 1), uint(0x92, 2)]), 0x45B9, Vec::new()),
+        _ => (master(0xB6, &[element(0x73C4, &[0; 4]), element(0x91, &[0; 4])]), 0x45B9, Vec::new()),
     };
     begin(file)?;
     let mut body = Vec::with_capacity(one.len() * entries + 16);
@@ -101,8 +106,10 @@ fn repeated(file: &mut File, list: u32, entries: usize) -> io::Result<()> {
     for number in 1..=entries {
         body.extend_from_slice(&one);
         if list == CHAPTERS {
-            // the chapter's own number: FFmpeg searches all of them for one that does not grow
+            // its own number and start: FFmpeg searches all of them for a number that does not grow, and leaves out a
+            // start that does not
             let (end, digits) = (body.len(), (number as u32).to_be_bytes());
+            body[end - 4..].copy_from_slice(&digits);
             body[end - 10..end - 6].copy_from_slice(&digits);
         }
     }
