@@ -7,16 +7,19 @@
     reason = "tests print what they measure, and read the environment they run in"
 )]
 
+mod attacks;
 mod changes;
 mod chaos;
 mod cli;
 mod completeness;
 mod health;
+mod hostile;
 mod inputs;
 mod jobs;
 mod lifecycle;
 mod media;
 mod openapi;
+mod origin;
 mod probe;
 mod recovery;
 mod scans;

@@ -9,9 +9,15 @@
     reason = "tests print what they measure, and read the environment they run in"
 )]
 
+pub mod big;
 pub mod binaries;
+pub mod bombs;
+pub mod containers;
+pub mod exploits;
 pub mod http;
 pub mod installation;
+pub mod listener;
+pub mod origin;
 pub mod process;
 pub mod samples;
 pub mod servers;

@@ -59,7 +59,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn new(name: &'static str, extension: &'static str, recipe: &[&'static str], facts: Value) -> Self {
+    pub(crate) fn new(name: &'static str, extension: &'static str, recipe: &[&'static str], facts: Value) -> Self {
         let recipe = recipe.iter().flat_map(|part| part.split_whitespace()).collect();
         Self { name, extension, facts, recipe, finish: |bytes| bytes, made: OnceLock::new() }
     }
@@ -166,7 +166,7 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 /// The cache: `target/tmp/samples`, found from the test binary's own place in `target/PROFILE/deps`.
-fn folder() -> &'static Path {
+pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let own = std::env::current_exe().expect("a test has a path");
@@ -186,7 +186,7 @@ fn encoder() -> &'static str {
 }
 
 /// Writes a file under another name and renames it, so that no test ever sees half of it.
-fn publish(path: &Path, bytes: &[u8]) {
+pub(crate) fn publish(path: &Path, bytes: &[u8]) {
     let unfinished = tempfile::NamedTempFile::new_in(folder()).expect("a temporary file");
     fs::write(unfinished.path(), bytes).expect("the sample is written");
     // Temporary files are private; a worker under another user has to read this one.
