@@ -14,12 +14,9 @@ pub mod slots;
 pub mod source;
 pub mod upkeep;
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use shared::config::S3Profile;
-use shared::egress::Egress;
 use shared::id::{InstallationId, WorkerId};
 use shared::job::Lane;
 use shared::queue::{Bell, Queue};
@@ -39,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::settings::{ResourceRetry, Role};
 use crate::slots::Slots;
 use crate::source::MediaRoots;
+use crate::source::remote::Remotes;
 
 /// Bells a slow task may fall behind before it looks at the database instead.
 const BELLS: usize = 1_024;
@@ -65,14 +63,8 @@ pub struct Worker {
     pub storage: Storage,
     /// Configured media roots; those mounted are in `condition`.
     pub roots: MediaRoots,
-    /// The way out to addresses that clients name.
-    pub egress: Arc<Egress>,
-    /// S3 profiles it was given.
-    pub s3: Vec<S3Profile>,
-    /// Most bytes taken of a remote object in one attempt.
-    pub remote_bytes: u64,
-    /// Where objects of servers without range requests lie meanwhile.
-    pub spool_dir: PathBuf,
+    /// How it reads what lies elsewhere.
+    pub remotes: Remotes,
     /// For what is encrypted at rest.
     pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.

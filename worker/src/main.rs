@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use shared::egress::Egress;
 use shared::id::WorkerId;
 use shared::queue::Queue;
 use shared::storage::Storage;
@@ -79,9 +78,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), Storage::new(args.files.storage_dir()?));
 
-    let (keys, s3) = (args.encryption.keys()?, args.s3.profiles()?);
-    let egress = Arc::new(Egress::new(args.egress.settings()?)?);
-
+    let (keys, remotes) = (args.encryption.keys()?, args.remotes()?);
     let (ffprobe, protections) = if args.has(Role::Probe) {
         let (ffprobe, protections) = find_ffprobe(&args).await?;
         report(&protections);
@@ -94,24 +91,11 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     store::wait_for_schema(&db).await?;
     let installation = store::installation::find(&db).await?;
 
-    let metrics = Metrics::default();
-    metrics.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
-    for (name, status) in &protections.0 {
-        metrics
-            .protections
-            .get_or_create(&Protection { protection: name.clone() })
-            .set(i64::from(*status == Status::Active));
-    }
-    let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
-    metrics.register(&mut registry);
-    if let Some(listener) = telemetry::bind_metrics(&args.telemetry).await? {
-        tracing::info!(addr = %listener.local_addr()?, "metrics");
-        tokio::spawn(telemetry::serve_metrics(listener, registry));
-    }
+    let metrics = count(&args, slots, &protections).await?;
     let draining = shared::shutdown::on_signal().context("cannot listen for signals")?;
     let lanes = args.lanes();
-    let mut identity = identity(&args, ffprobe.as_ref(), slots, &protections)?;
-    identity.s3_profiles = s3.iter().map(|p| p.name.clone()).collect();
+    let s3_profiles = remotes.s3.iter().map(|p| p.name.clone()).collect();
+    let identity = NewWorker { s3_profiles, ..identity(&args, ffprobe.as_ref(), slots, &protections)? };
     let worker = Arc::new(Worker {
         identity,
         roles: args.worker_roles.clone(),
@@ -120,10 +104,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         installation,
         storage,
         roots,
-        egress,
-        s3,
-        remote_bytes: args.max_remote_bytes,
-        spool_dir: args.tmpdir.clone(),
+        remotes,
         keys,
         ffprobe,
         resource_retry: args.resource_retry,
@@ -146,6 +127,23 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     worker::run(worker, entry, args.retention(), args.shutdown_grace).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The counters, served if that is wanted.
+async fn count(args: &WorkArgs, slots: usize, protections: &Protections) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::default();
+    metrics.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
+    for (name, status) in &protections.0 {
+        let protection = Protection { protection: name.clone() };
+        metrics.protections.get_or_create(&protection).set(i64::from(*status == Status::Active));
+    }
+    let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
+    metrics.register(&mut registry);
+    if let Some(listener) = telemetry::bind_metrics(&args.telemetry).await? {
+        tracing::info!(addr = %listener.local_addr()?, "metrics");
+        tokio::spawn(telemetry::serve_metrics(listener, registry));
+    }
+    Ok(metrics)
 }
 
 fn identity(

@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::config::{
     self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
 };
+use shared::egress::Egress;
 use shared::job::Lane;
 
 use crate::jail::{Cgroup, Optional, Override, Overrides, Sandbox, User};
+use crate::source::remote::Remotes;
 
 /// A worker of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
 #[derive(Debug, Parser)]
@@ -175,6 +178,16 @@ impl WorkArgs {
     /// Whether the process has this role.
     pub fn has(&self, role: Role) -> bool {
         self.worker_roles.contains(&role)
+    }
+
+    /// How it reads what lies elsewhere.
+    pub fn remotes(&self) -> Result<Remotes, ConfigError> {
+        Ok(Remotes {
+            egress: Arc::new(Egress::new(self.egress.settings()?)?),
+            s3: self.s3.profiles()?,
+            most_bytes: self.max_remote_bytes,
+            spool_dir: self.tmpdir.clone(),
+        })
     }
 
     /// How long a job is kept after its end.

@@ -6,6 +6,9 @@
 //! it lands on any packet, and nothing is decoded until a keyframe comes: windows there read [`WARM_UP`] packets more.
 //! Pictures at the end of a window whose neighbours were cut off may be missing.
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::{
     DEFAULT_FIRST, DEFAULT_WINDOW_FRAMES, DEFAULT_WINDOWS, MAX_FIRST, MAX_WINDOW_FRAMES, MAX_WINDOWS, WARM_UP,
 };
@@ -21,16 +24,22 @@ interlaced_frame,top_field_first,repeat_pict,width,height,pix_fmt:frame_tags=tim
 red_x,red_y,green_x,green_y,blue_x,blue_y,white_point_x,white_point_y,min_luminance,max_luminance,max_content,\
 max_average,active_format,timecode:timecode=value";
 
-/// What a client wants to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which frames the profile `frames` looks at: the first ones, and windows spread evenly over the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = FrameSampling)]
 pub struct Request {
-    /// ffprobe's index of a video stream; None is the first that is no cover art.
+    /// ffprobe's index of a video stream; without it the first that is no cover art.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<u32>,
-    /// Packets from the beginning, 1 to [`MAX_FIRST`].
+    /// Packets from the beginning.
+    #[schema(minimum = 1, maximum = 2_000, default = 250)]
     pub first: u32,
-    /// Windows spread over the rest, 0 to [`MAX_WINDOWS`].
+    /// Windows spread over the rest.
+    #[schema(maximum = 20, default = 5)]
     pub windows: u32,
-    /// Frames of a window, 1 to [`MAX_WINDOW_FRAMES`].
+    /// Frames of a window.
+    #[schema(minimum = 1, maximum = 100, default = 25)]
     pub window_frames: u32,
 }
 

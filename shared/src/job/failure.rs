@@ -63,8 +63,10 @@ failures! {
     InvalidMedia = "invalid_media" Permanent false "The bytes are not media that ffprobe knows, or the file is cut off before its index. Compare its size with the original.",
     /// The input ends before the media does, so nothing could be read from it.
     TruncatedMedia = "truncated_media" Permanent false "The file ends too early. Compare its size with the original and send it again.",
-    /// The format or protocol is refused for safety (playlists, subtitles, device inputs).
-    BlockedFormat = "blocked_format" Permanent false "Playlists, manifests, plain text and still images are not probed. Send the media file itself.",
+    /// The format or protocol is refused for safety (playlists, device inputs), or because the job did not say that it takes it.
+    BlockedFormat = "blocked_format" Permanent false "Playlists and manifests are not probed: send the media file itself. Images, subtitles and plain text are probed if the job says so in `accept`.",
+    /// The profile looks at video, and the file has no such video stream.
+    NoVideo = "no_video" Permanent false "The profile `frames` needs a video stream. Choose another profile, or name a video stream in `frames.stream`.",
     /// No file at that path in any of the media roots.
     InputNotFound = "input_not_found" Permanent false "No media root holds a file at this path. Check the spelling, and that the file is below a root.",
     /// The path names a folder, device, socket or pipe.

@@ -5,13 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::{Code, Error};
-
-/// Most first frames a job may ask for.
-pub const MAX_FIRST_FRAMES: u32 = 2_000;
-/// Most windows of frames a job may ask for.
-pub const MAX_WINDOWS: u32 = 20;
-/// Most frames in a window.
-pub const MAX_WINDOW_FRAMES: u32 = 100;
+use crate::frames::{self, PlanError};
 
 /// A kind of input that is no audio or video and is refused unless the job says that it may be one: in most services a
 /// text file that "succeeds" is a mistake.
@@ -40,30 +34,6 @@ pub struct Budget {
     pub max_seconds: Option<u32>,
 }
 
-/// Which frames the profile `frames` looks at: the first ones, and windows spread evenly over the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct FrameSampling {
-    /// How many frames from the start.
-    #[schema(maximum = 2_000)]
-    pub first: u32,
-    /// How many windows.
-    #[schema(maximum = 20)]
-    pub windows: u32,
-    /// How many frames in each window.
-    #[schema(maximum = 100)]
-    pub window_frames: u32,
-    /// Index of the video stream; the first one that is no cover without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream: Option<u32>,
-}
-
-impl Default for FrameSampling {
-    fn default() -> Self {
-        Self { first: 250, windows: 5, window_frames: 25, stream: None }
-    }
-}
-
 /// What a job may do beyond the usual, and how much it may take.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -75,7 +45,7 @@ pub struct Options {
     pub budget: Budget,
     /// Which frames to look at, with the profile `frames`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames: Option<FrameSampling>,
+    pub frames: Option<frames::Request>,
 }
 
 impl Options {
@@ -92,17 +62,12 @@ impl Options {
             return wrong("/budget/max_seconds", "max_seconds is from 1 to 86400.".into());
         }
         let Some(frames) = self.frames else { return Ok(()) };
-        for (name, value, most) in [
-            ("first", frames.first, MAX_FIRST_FRAMES),
-            ("windows", frames.windows, MAX_WINDOWS),
-            ("window_frames", frames.window_frames, MAX_WINDOW_FRAMES),
-        ] {
-            if value > most {
-                return wrong(&format!("/frames/{name}"), format!("{name} is at most {most}."));
-            }
-        }
-        if frames.first == 0 && (frames.windows == 0 || frames.window_frames == 0) {
-            return wrong("/frames", "Nothing is left to look at. Ask for some first frames, or for windows.".into());
+        if let Err(error) = frames.check() {
+            let pointer = match &error {
+                PlanError::OutOfRange { name, .. } => format!("/frames/{name}"),
+                _ => "/frames".to_owned(),
+            };
+            return wrong(&pointer, error.to_string());
         }
         Ok(())
     }
@@ -127,7 +92,7 @@ mod tests {
             (serde_json::json!({"frames": {"first": 2_001}}), "/frames/first"),
             (serde_json::json!({"frames": {"windows": 21}}), "/frames/windows"),
             (serde_json::json!({"frames": {"window_frames": 101}}), "/frames/window_frames"),
-            (serde_json::json!({"frames": {"first": 0, "windows": 0}}), "/frames"),
+            (serde_json::json!({"frames": {"first": 0}}), "/frames/first"),
         ] {
             assert_eq!(options(json.clone()).unwrap_err(), pointer, "{json}");
         }

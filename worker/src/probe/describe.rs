@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use shared::completeness::Completeness;
+use shared::frames::Frames;
 use shared::job::{Failure, FailureCode};
 use shared::media;
 use shared::packets::{Packets, Series};
@@ -19,6 +20,8 @@ pub(super) struct Found {
     pub(super) completeness: Option<Completeness>,
     /// The summary of every packet.
     pub(super) packets: Option<Packets>,
+    /// What was seen in the frames.
+    pub(super) frames: Option<Frames>,
     /// Bit rate over time.
     pub(super) series: Vec<Series>,
     /// The arguments of the scan.
@@ -65,6 +68,7 @@ fn result(name: &str, size: u64, report: &Report, found: Found) -> Result<NewRes
         suspicious,
         completeness: found.completeness.map(serde_json::to_value).transpose().map_err(|e| text(&e))?,
         packets: found.packets.map(serde_json::to_value).transpose().map_err(|e| text(&e))?,
+        frames: found.frames.map(serde_json::to_value).transpose().map_err(|e| text(&e))?,
         series,
         ..NewResult::default()
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::completeness::Completeness;
+use shared::frames::{Plan, PlanError};
 use shared::job::{Claim, Estimate, Failure, FailureClass, FailureCode, Profile};
 use shared::packets::{self, Packets, Series, StreamInfo};
 use tokio::time::Instant;
@@ -84,7 +85,15 @@ impl Examination<'_> {
                     Ok(streams) => self.packets(&streams, &mut run, &mut found).await,
                     Err(error) => run.outcome = Err(unreadable(&error)),
                 },
-                Profile::Quick | Profile::Standard | Profile::Frames => {}
+                Profile::Frames => {
+                    let request = self.claim.job.options.frames.unwrap_or_default();
+                    match Plan::new(&request, &report.main) {
+                        Ok(plan) => self.frames(&plan, &mut run, &mut found).await,
+                        Err(PlanError::Malformed(error)) => run.outcome = Err(unreadable(&error)),
+                        Err(error) => run.outcome = Err(Failure::new(FailureCode::NoVideo, error.to_string())),
+                    }
+                }
+                Profile::Quick | Profile::Standard => {}
             }
         }
         // the smallest read is what `quick` is for
@@ -160,6 +169,33 @@ impl Examination<'_> {
             let (packets, series): (Packets, Vec<Series>) = scan.finish(self.input.size);
             found.packets = Some(packets);
             found.series = series;
+        }
+    }
+
+    /// Some frames of one video stream, decoded.
+    async fn frames(&self, plan: &Plan, run: &mut Run, found: &mut Found) {
+        let mut text = Vec::new();
+        // bounded by the limit on output, which ends the run
+        let mut sink = |bytes: &[u8]| {
+            text.extend_from_slice(bytes);
+            ControlFlow::Continue(())
+        };
+        let probe = match self.probe(Profile::Frames) {
+            Ok(probe) => probe,
+            Err(failure) => return run.outcome = Err(failure),
+        };
+        let arguments = plan.arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let scanned = self.ffprobe.scan(&probe, &arguments, &mut sink).await;
+        if !take_in(run, scanned, found) {
+            return;
+        }
+        let plan = plan.clone();
+        let read = tokio::task::spawn_blocking(move || plan.read(&String::from_utf8_lossy(&text)));
+        match read.await {
+            Ok(Ok(frames)) => found.frames = Some(frames),
+            Ok(Err(error)) => run.outcome = Err(unreadable(&error)),
+            Err(_) => run.outcome = Err(unreadable(&"reading it broke off")),
         }
     }
 

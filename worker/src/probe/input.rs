@@ -46,7 +46,7 @@ impl Input {
             Source::Upload { .. } | Source::Path { .. } => return Ok(Self::local(open_file(worker, claim).await?)),
             Source::Url { .. } => Arc::new(url_origin(worker, claim)?),
             Source::S3 { profile, bucket, key } => {
-                let known = worker.s3.iter().find(|p| p.name == *profile);
+                let known = worker.remotes.s3.iter().find(|p| p.name == *profile);
                 let known = known.ok_or_else(|| {
                     Failure::new(
                         FailureCode::WorkerMisconfigured,
@@ -162,7 +162,7 @@ fn bounds(worker: &Worker, claim: &Claim) -> Bounds {
         Profile::Packets => u64::MAX,
     };
     let budget = claim.job.options.budget.max_read_bytes.unwrap_or(u64::MAX);
-    Bounds::new(usual.min(budget).min(worker.remote_bytes), worker.spool_dir.clone())
+    Bounds::new(usual.min(budget).min(worker.remotes.most_bytes), worker.remotes.spool_dir.clone())
 }
 
 fn url_origin(worker: &Worker, claim: &Claim) -> Result<UrlOrigin, Failure> {
@@ -179,7 +179,7 @@ fn url_origin(worker: &Worker, claim: &Claim) -> Result<UrlOrigin, Failure> {
     let url = egress::parse(&target.url).map_err(refused)?;
     let pairs = target.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers = egress::headers::check(pairs).map_err(refused)?;
-    Ok(UrlOrigin::new(Arc::clone(&worker.egress), url, headers))
+    Ok(UrlOrigin::new(Arc::clone(&worker.remotes.egress), url, headers))
 }
 
 /// Opens a file of this machine. Off the runtime's threads: a dead network mount blocks.

@@ -22,12 +22,16 @@ mod spool;
 mod url;
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print what they measure")]
 mod tests;
 
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use shared::config::S3Profile;
+use shared::egress::Egress;
 use shared::job::Failure;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +46,18 @@ pub use server::Served;
 pub use url::UrlOrigin;
 
 use fetch::Fetch;
+
+/// How this worker reads what lies elsewhere.
+pub struct Remotes {
+    /// The way out to addresses that clients name.
+    pub egress: Arc<Egress>,
+    /// S3 profiles it was given.
+    pub s3: Vec<S3Profile>,
+    /// Most bytes taken of an object in one attempt.
+    pub most_bytes: u64,
+    /// Where objects of servers without range requests lie meanwhile.
+    pub spool_dir: PathBuf,
+}
 
 /// One remote object, open for one attempt of one job. Clones are the same one.
 #[derive(Clone)]

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
-use shared::job::{Accept, Budget, FrameSampling, JobState, NewJob, Options, Priority, Profile};
+use shared::frames;
+use shared::job::{Accept, Budget, JobState, NewJob, Options, Priority, Profile};
 use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
@@ -36,7 +37,7 @@ pub struct CreateJob {
     #[serde(default)]
     pub budget: Budget,
     /// Which frames to look at; only with the profile `frames`.
-    pub frames: Option<FrameSampling>,
+    pub frames: Option<frames::Request>,
     /// Which job goes first.
     #[serde(default)]
     pub priority: Priority,

@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::completeness::Completeness;
+use shared::frames;
 use shared::id::JobId;
-use shared::job::{Accept, Budget, Failure, FrameSampling, Job, JobState, Priority, Profile, Progress, Source};
+use shared::job::{Accept, Budget, Failure, Job, JobState, Priority, Profile, Progress, Source};
 use shared::media::Media;
 use shared::packets::Packets;
 use shared::store::job::dispatch::{Place, WaitingFor};
@@ -31,7 +32,7 @@ pub struct JobView {
     pub budget: Budget,
     /// Which frames it looks at, if it was asked to look at others than usual.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames: Option<FrameSampling>,
+    pub frames: Option<frames::Request>,
     /// Which job goes first.
     pub priority: Priority,
     /// How often it was started.
@@ -136,9 +137,9 @@ pub struct ResultView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<Shaped<Packets>>,
     /// What was seen in the frames, with the profile `frames`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<frames::Frames>)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames: Option<Value>,
+    pub frames: Option<Shaped<frames::Frames>>,
     /// ffprobe's own JSON, verbatim except for `format.filename`, which is your name for the file.
     #[schema(value_type = Object)]
     pub ffprobe: Box<RawValue>,
@@ -180,7 +181,7 @@ impl From<StoredResult> for ResultView {
             completeness: stored.completeness.map(Shaped::from),
             suspicious: stored.suspicious,
             packets: stored.packets.map(Shaped::from),
-            frames: stored.frames.map(|f| f.0),
+            frames: stored.frames.map(Shaped::from),
             // the text was checked to be JSON before it was stored
             ffprobe: RawValue::from_string(stored.ffprobe).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             provenance: stored.provenance.0,

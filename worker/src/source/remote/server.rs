@@ -50,6 +50,14 @@ pub struct Served {
     task: AbortHandle,
 }
 
+#[cfg(test)]
+impl Served {
+    /// The whole address.
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}{}", self.port, self.path)
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         self.task.abort();

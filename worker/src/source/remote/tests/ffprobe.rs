@@ -57,7 +57,7 @@ async fn it_says_the_same_as_of_the_file() {
             let alias = dir.path().join(format!("{name}-input").replace('.', "-"));
             let _ = std::os::unix::fs::symlink(&path, &alias);
             let direct = ffprobe(format!("file:{}", alias.display()), show).await;
-            let through = ffprobe(served.url.clone(), show).await;
+            let through = ffprobe(served.url(), show).await;
             assert!(direct.status.success() && answer(&direct).contains("codec_name"), "{name}");
             assert_eq!(answer(&through), answer(&direct), "{name} {show:?}");
             assert_eq!(remote.finish().await, None);
@@ -81,7 +81,7 @@ async fn what_the_server_saw_is_told_and_not_what_ffprobe_made_of_it() {
     .await;
     let remote = open(&server.url()).await.unwrap();
     let served = remote.serve().unwrap();
-    let output = ffprobe(served.url.clone(), &[]).await;
+    let output = ffprobe(served.url(), &[]).await;
     assert!(!output.status.success());
     assert_eq!(remote.finish().await.map(|f| f.code), Some(FailureCode::ConnectionLost));
 }
