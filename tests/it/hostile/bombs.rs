@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// Most memory of the worker itself; the largest answer is 16 MiB, and there are two slots.
 const WORKER_MEMORY: u64 = 512 << 20;
 
-/// Bombs that need all of a job's processor time, and are tried in the jail alone (`attacks`), with less of it.
-const ELSEWHERE: &[&str] = &["attachments_12x200m.mkv"];
+/// Bombs that need all of a job's processor time, and are tried in the jail alone (`attacks`), with less of it. One of
+/// their kind stays here, to be seen ending as it should.
+const ELSEWHERE: &[&str] = &["attachments_12x200m.mkv", "tags_300k_names.mkv"];
 
 /// How each ends.
 const ENDINGS: &[(&str, &str)] = &[
@@ -40,7 +41,6 @@ const ENDINGS: &[(&str, &str)] = &[
     ("cues_4m.mkv", "succeeded"),
     ("chapters_2m.mkv", "output_limit"),
     ("tracks_100k.mkv", "memory_limit"),
-    ("tags_300k_names.mkv", "cpu_limit"),
     ("ebml_deep.mkv", "succeeded"),
     ("ebml_zero.mkv", "truncated_media"),
     ("packets_tiny.mkv", "succeeded"),

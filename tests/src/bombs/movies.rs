@@ -17,8 +17,8 @@ pub(super) const BOMBS: &[Bomb] = &[
     },
     Bomb {
         name: "stsz_10m_x8.mp4",
-        plain: "1.9 GB: each index is just small enough for -max_alloc",
-        stopped_by: &[P::Memory],
+        plain: "1.9 GB: each index is just small enough for -max_alloc; 1.4 MB of complaints",
+        stopped_by: &[P::Memory, P::Complaints],
         write: |f| index(f, 8, 10_000_000),
     },
     Bomb { name: "stsz_30m.mp4", plain: "736 MB", stopped_by: &[P::MaxAlloc], write: |f| index(f, 1, 30_000_000) },

@@ -48,7 +48,12 @@ pub(super) const BOMBS: &[Bomb] = &[
         stopped_by: &[P::Memory, P::Processor, P::Output],
         write: programs,
     },
-    Bomb { name: "broken_slices.h264", plain: "tens of MB of complaints", stopped_by: &[P::Complaints], write: slices },
+    Bomb {
+        name: "broken_slices.h264",
+        plain: "40 kB of complaints: like ones are counted",
+        stopped_by: &[P::Itself],
+        write: slices,
+    },
     Bomb {
         name: "pages_400k.ogg",
         plain: "pages that each begin another stream; it gives up at 1,000",
