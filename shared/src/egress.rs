@@ -15,11 +15,13 @@ mod rules;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Method};
+use tokio::task::spawn_blocking;
 use url::{Host, Url};
 
 pub use error::Error;
@@ -44,7 +46,7 @@ const ADDRESSES_MAX: usize = 8;
 pub struct Egress {
     rules: Rules,
     resolver: Resolver,
-    ca: Vec<Certificate>,
+    ca: Arc<[Certificate]>,
     bounds: Bounds,
 }
 
@@ -58,7 +60,6 @@ pub enum Verb {
 }
 
 /// A fetch that follows redirects.
-#[derive(Debug)]
 pub struct Get {
     /// The object.
     pub url: Url,
@@ -83,7 +84,7 @@ impl Egress {
             return Err(wrong("it holds no certificate".to_owned()));
         }
         let bounds = Bounds { lookup: LOOKUP_TIMEOUT, connect: CONNECT_TIMEOUT, first_byte: FIRST_BYTE_TIMEOUT };
-        let egress = Self { rules, resolver: Resolver::system(), ca, bounds };
+        let egress = Self { rules, resolver: Resolver::system(), ca: ca.into(), bounds };
         if egress.rules.allows(Scheme::Https) {
             egress.try_certificates().map_err(wrong)?;
         }
@@ -122,7 +123,10 @@ impl Egress {
     pub async fn pin(&self, url: &Url, headers: HeaderMap) -> Result<Pinned, Error> {
         self.check(url).map_err(|e| Error::NotAllowed(format!("{}: {e}", redact(url))))?;
         let addresses = self.addresses(url).await?;
-        Pinned::new(url.clone(), headers, &addresses, &self.ca, self.bounds)
+        let (url, ca, bounds) = (url.clone(), self.ca.clone(), self.bounds);
+        let shown = redact(&url);
+        let pinning = spawn_blocking(move || Pinned::new(url, headers, addresses, &ca, bounds));
+        pinning.await.map_err(|e| Error::Connect(format!("{shown}: no connection could be prepared: {e}")))?
     }
 
     /// The addresses of a URL whose words were checked. One that is forbidden among them refuses them all: an honest host

@@ -11,6 +11,8 @@ use crate::job::{Failure, FailureCode};
 
 /// Deepest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
+/// Longest text of a cause that is shown: some carry what the host sent, such as all names of its certificate.
+const CAUSE_MAX_CHARS: usize = 300;
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident = $code:ident,)*) => {
@@ -58,7 +60,7 @@ impl Error {
     pub(super) fn request(url: &Url, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let chain = causes(&error);
-        let deepest = chain.last().map(ToString::to_string).unwrap_or_default();
+        let deepest = deepest(&chain);
         let about = |what: &str| format!("{}: {what}: {deepest}", redact(url));
         if error.is_connect() {
             // the handshake reports what it cannot accept so, and TCP never does
@@ -82,7 +84,7 @@ impl Error {
     /// What went wrong while the body came in.
     pub(super) fn body(url: &Url, error: reqwest::Error) -> Self {
         let error = error.without_url();
-        let deepest = causes(&error).last().map(ToString::to_string).unwrap_or_default();
+        let deepest = deepest(&causes(&error));
         Self::Lost(format!("{}: the connection broke off: {deepest}", redact(url)))
     }
 }
@@ -97,4 +99,12 @@ fn causes<'a>(error: &'a (dyn Cause + 'static)) -> Vec<&'a (dyn Cause + 'static)
         next = wrapped.map_or_else(|| cause.source(), |inner| Some(inner));
     }
     chain
+}
+
+fn deepest(chain: &[&(dyn Cause + 'static)]) -> String {
+    let text = chain.last().map(ToString::to_string).unwrap_or_default();
+    match text.char_indices().nth(CAUSE_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }

@@ -2,6 +2,7 @@
 //! job takes and whatever the name server says by then. Made by [`super::Egress`] only. Follows no redirect, uses no
 //! proxy, unpacks nothing.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -70,29 +71,29 @@ pub struct Pinned {
 /// The checked addresses, as the only ones there are.
 struct Fixed {
     host: String,
-    addresses: Arc<[SocketAddr]>,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Resolve for Fixed {
     fn resolve(&self, name: Name) -> Resolving {
         // the client is used for one origin only; should it ever ask for another, it gets nothing
         let known = name.as_str().eq_ignore_ascii_case(&self.host);
-        let addresses = if known { self.addresses.clone() } else { Arc::from([]) };
-        let addresses: Addrs = Box::new(addresses.to_vec().into_iter());
-        Box::pin(ready(Ok(addresses)))
+        let addresses = if known { self.addresses.clone() } else { Vec::new() };
+        Box::pin(ready(Ok(Box::new(addresses.into_iter()) as Addrs)))
     }
 }
 
 impl Pinned {
-    /// Pins `url` to addresses that were checked. `headers` are the client's.
+    /// Pins `url` to addresses that were checked. `headers` are the client's. Reads the system's certificates for https,
+    /// some milliseconds of file and processor: call it where blocking is fine.
     pub(super) fn new(
         url: Url,
         headers: HeaderMap,
-        addresses: &[SocketAddr],
+        addresses: Vec<SocketAddr>,
         ca: &[Certificate],
         bounds: Bounds,
     ) -> Result<Self, Error> {
-        let fixed = Fixed { host: url.host_str().unwrap_or_default().to_owned(), addresses: addresses.into() };
+        let fixed = Fixed { host: url.host_str().unwrap_or_default().to_owned(), addresses };
         let client = client(url.scheme(), fixed, ca, bounds.connect).map_err(|e| {
             Error::Tls(format!("{}: this machine cannot make encrypted connections: {}", redact(&url), e.without_url()))
         })?;
@@ -135,6 +136,18 @@ impl Pinned {
             body: Box::pin(answer.bytes_stream().map_err(move |e| Error::body(&url, e))),
             pinned: self.clone(),
         })
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pinned").field(&redact(&self.url)).finish()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("pinned", &self.pinned).finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,6 @@ use super::rules;
 use crate::job::address::redact;
 
 /// The next address to ask and the client's headers that go there.
-#[derive(Debug)]
 pub(super) struct Hop {
     /// The address, with the credentials that may be shown to it.
     pub(super) url: Url,
