@@ -25,6 +25,8 @@ pub(super) const REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
 pub(super) const RUNS: usize = 3;
 /// Bytes read on and kept rather than asking anew, where the wanted place lies shortly ahead.
 pub(super) const SKIP_BYTES: u64 = 2 * BLOCK_BYTES;
+/// Bytes whose coming allows one retry more: a scan of 50 GB may outlive more broken connections than a look at a head.
+pub(super) const BYTES_PER_RETRY: u64 = 256 * 1024 * 1024;
 
 /// Bounds of one job's read.
 #[derive(Debug, Clone)]
@@ -43,8 +45,10 @@ pub struct Bounds {
     pub pace_bytes: u64,
     /// Most retries in a row without a byte in between.
     pub retries_in_a_row: u32,
-    /// Most retries in all.
+    /// Most retries in all, and one more for each 256 MiB that came.
     pub retries: u32,
+    /// Most requests in all. A server that sends a byte at a time, or a file that is nothing but seeks, ends there.
+    pub requests: u32,
     /// First wait before a retry; it doubles with each in a row.
     pub backoff: Duration,
     /// Longest wait for a server that names one (`Retry-After`); beyond it the attempt ends.
@@ -71,6 +75,7 @@ impl Bounds {
             pace_bytes: 10 * 1024,
             retries_in_a_row: 4,
             retries: 20,
+            requests: 20_000,
             backoff: Duration::from_millis(250),
             retry_after: Duration::from_secs(5),
             stall: Duration::from_secs(2),

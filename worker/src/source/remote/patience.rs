@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use shared::job::FailureCode;
 use tokio::time::timeout;
 
-use super::bounds::Bounds;
+use super::bounds::{BYTES_PER_RETRY, Bounds};
 use super::fault::{Again, Fault};
 use super::meter::{Meter, Stalled, Waiting};
 use super::origin::Body;
@@ -86,7 +86,9 @@ impl Patience {
             // a server that asks for no wait at all gets ours
             Again::After(asked) => asked.max(bounds.backoff),
         };
-        if self.retries_in_a_row >= bounds.retries_in_a_row || self.retries >= bounds.retries {
+        let earned = u32::try_from(meter.account().bytes / BYTES_PER_RETRY).unwrap_or(u32::MAX);
+        let most = bounds.retries.saturating_add(earned);
+        if self.retries_in_a_row >= bounds.retries_in_a_row || self.retries >= most {
             return Err(fault);
         }
         self.retries_in_a_row += 1;
@@ -106,6 +108,10 @@ pub(super) async fn answer<T>(
     meter: &Meter,
     bounds: &Bounds,
 ) -> Result<T, Fault> {
+    if meter.account().requests >= bounds.requests {
+        let most = bounds.requests;
+        return Err(Fault::last(FailureCode::RemoteRejected, format!("Reading needs more than {most} requests.")));
+    }
     meter.add(|account| account.requests += 1);
     let waiting = meter.wait(Stalled::WaitingForAnswer);
     let answered = timeout(bounds.first_byte, request).await.unwrap_or_else(|_| {

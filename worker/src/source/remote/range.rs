@@ -76,4 +76,13 @@ mod tests {
             assert_eq!(wanted(Some(header), 100), Wanted::Unsatisfiable, "{header}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_part_is_never_empty_and_always_inside(header in "bytes=[0-9]{0,21}-[0-9]{0,21}|\\PC{0,40}", size in 1_u64..) {
+            if let Wanted::Part(from, until) = wanted(Some(&header), size) {
+                proptest::prop_assert!(from < until && until <= size);
+            }
+        }
+    }
 }

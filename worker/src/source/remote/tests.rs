@@ -34,16 +34,19 @@ fn egress() -> Arc<Egress> {
     Arc::new(Egress::new(Settings::parse_from(arguments).egress.settings().unwrap()).unwrap())
 }
 
-/// Bounds that are met within a second.
+/// The usual bounds of time, which a busy machine keeps too, and short waits of our own.
 fn bounds() -> Bounds {
     Bounds {
-        first_byte: Duration::from_millis(500),
-        pace_over: Duration::from_millis(400),
         backoff: Duration::from_millis(5),
         stall: Duration::from_millis(50),
         spent_grace: Duration::from_millis(50),
         ..Bounds::new(u64::MAX, std::env::temp_dir())
     }
+}
+
+/// Bounds that a slow origin breaks within seconds.
+fn hasty() -> Bounds {
+    Bounds { first_byte: Duration::from_secs(2), pace_over: Duration::from_millis(400), ..bounds() }
 }
 
 async fn open_with(url: &str, bounds: Bounds) -> Result<Remote, Failure> {

@@ -121,3 +121,28 @@ fn both_forms_of_retry_after_are_read_and_bounded() {
         assert_eq!(wait(text).map(|w| w.as_secs()), seconds, "{text}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever a server writes, what is believed of it fits what was asked, and nothing panics.
+    #[test]
+    fn no_header_is_believed_beyond_what_was_asked(
+        status in proptest::sample::select(vec![200_u16, 206, 416, 503]),
+        range in "(bytes )?[0-9*-]{0,21}-?[0-9]{0,21}/?[0-9*]{0,21}|[ -~]{0,40}",
+        length in "[0-9]{0,21}",
+        disposition in "[a-z]*;? ?filename=\\PC{0,40}",
+    ) {
+        let Ok(disposition) = HeaderValue::from_str(&disposition) else { return Ok(()) };
+        let mut headers = headers(&[("content-range", &range), ("content-length", &length), ("retry-after", &length)]);
+        headers.insert("content-disposition", disposition);
+        let status = StatusCode::from_u16(status).unwrap();
+        if let Ok(first) = first(status, &headers, &range, 100, SystemTime::now()) {
+            proptest::prop_assert!(first.object.size_bytes > 0);
+            proptest::prop_assert!(first.until.is_none_or(|u| (1..=first.object.size_bytes.min(100)).contains(&u)));
+            proptest::prop_assert!(!first.object.name.contains(['/', '\\', '\0']) && !first.object.name.is_empty());
+        }
+        let object = Object { size_bytes: 500, validator: Validator::None, name: "x".into() };
+        if let Ok(end) = part(status, &headers, &object, 100, 200, SystemTime::now()) {
+            proptest::prop_assert!((101..=200).contains(&end));
+        }
+    }
+}

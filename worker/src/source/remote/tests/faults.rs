@@ -101,7 +101,7 @@ async fn a_short_retry_after_is_waited_for_and_a_long_one_is_handed_on() {
 #[tokio::test]
 async fn slow_and_silent_servers_are_left_and_the_stall_is_seen() {
     let silent = Server::start(|_| vec![Step::Wait(Duration::from_secs(60))]).await;
-    assert_eq!(code(open(&silent.url()).await), FailureCode::RemoteTooSlow);
+    assert_eq!(code(open_with(&silent.url(), hasty()).await), FailureCode::RemoteTooSlow);
     let drip = Server::start(|asked| {
         let (head, until) = part_head(asked, SIZE, "v");
         let slow = Step::Forever(vec![0; 20], Duration::from_millis(10));
@@ -115,7 +115,7 @@ async fn slow_and_silent_servers_are_left_and_the_stall_is_seen() {
     })
     .await;
     for server in [drip, stops] {
-        let remote = open(&server.url()).await.unwrap();
+        let remote = open_with(&server.url(), hasty()).await.unwrap();
         let since = Instant::now();
         let (outcome, stalled) = tokio::join!(told(&remote), async {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -139,7 +139,7 @@ async fn what_is_waited_for_is_told() {
         }
     })
     .await;
-    let remote = open(&server.url()).await.unwrap();
+    let remote = open_with(&server.url(), hasty()).await.unwrap();
     let mut seen = Vec::new();
     let watch = async {
         for _ in 0..20 {

@@ -45,6 +45,7 @@ async fn serve_file(path: &Path) -> Server {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "what a probe costs is worth a look")]
 async fn it_says_the_same_as_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a.mp4", "a.mkv", "a.ts"] {

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::origin::{Server, Step, data, part, part_head};
+use super::origin::{Asked, Server, Step, data, part, part_head};
 use super::*;
 
 #[tokio::test]
@@ -53,6 +53,16 @@ async fn a_spent_budget_counts_only_if_the_client_still_wants_more() {
 }
 
 #[tokio::test]
+async fn a_server_that_sends_a_byte_at_a_time_is_left() {
+    const SIZE: u64 = 5_000_000;
+    let server = Server::start(|asked| part(&Asked { until: asked.from + 1, ..asked.clone() }, SIZE, "v")).await;
+    let remote = open_with(&server.url(), Bounds { requests: 50, ..bounds() }).await.unwrap();
+    assert_eq!(told(&remote).await, Some(FailureCode::RemoteRejected));
+    let account = remote.account();
+    assert_eq!((account.requests, account.bytes, account.retries), (50, 50, 0));
+}
+
+#[tokio::test]
 async fn two_places_read_in_turn_cost_few_requests() {
     const SIZE: u64 = 200_000_000;
     let server = Server::start(|asked| part(asked, SIZE, "v")).await;
@@ -70,6 +80,7 @@ async fn two_places_read_in_turn_cost_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "shows how flat it is")]
 async fn memory_is_flat_over_gibibytes() {
     const SIZE: u64 = 2 << 30;
     // zeros from one buffer, as fast as they are taken
