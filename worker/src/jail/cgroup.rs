@@ -241,7 +241,7 @@ mod tests {
         let path = cell.path.clone();
         drop(cell);
         // plain files do not vanish with their directory, so it is left over, and tried again later
-        assert_eq!(*lock(&cgroup.leftovers), [path.clone()]);
+        assert_eq!(*lock(&cgroup.leftovers), std::slice::from_ref(&path));
         fs::remove_dir_all(&path).unwrap();
         drop(cgroup.cell(&limits).unwrap());
         assert!(!lock(&cgroup.leftovers).contains(&path));
