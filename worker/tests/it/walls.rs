@@ -146,15 +146,22 @@ async fn the_launcher_says_why_it_cannot_go_on() {
 async fn a_child_dies_with_the_thread_that_started_it() {
     let stage = Stage::enter().await;
     let input = samples::mp4();
-    let mut child = std::thread::spawn(move || {
-        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "5"]).spawn().unwrap();
-        // the launcher must get as far as asking for its death
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        child
-    })
-    .join()
-    .unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9), "it would sleep for 5 seconds");
+    let users = if rustix::process::geteuid().is_root() { vec![None, Some(54_321)] } else { vec![None] };
+    for user in users {
+        let mut order = order(Sandbox::BestEffort, std::process::id(), "/bin/sleep");
+        order["user"] = user.map(|id| serde_json::json!({ "uid": id, "gid": id })).into();
+        let mut command = Command::new(LAUNCHER);
+        command.arg("jail").arg(order.to_string()).args(["/bin/sleep", "5"]).stdin(File::open(&input).unwrap());
+        let mut child = std::thread::spawn(move || {
+            let child = command.spawn().unwrap();
+            // the launcher must get as far as asking for its death
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            child
+        })
+        .join()
+        .unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it would sleep for 5 seconds as {user:?}");
+    }
     stage.leave().await;
 }
 
