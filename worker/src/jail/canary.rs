@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -213,8 +213,9 @@ fn attempt(wall: Wall, order: &Order, trial: &Trial) -> Result<(), String> {
             denied("a pair of sockets", UnixDatagram::pair())?;
             denied("listening", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
             denied("a raw socket", socket(AddressFamily::NETLINK, SocketType::RAW))?;
-            if reach == Reach::File {
-                denied("a TCP socket", socket(AddressFamily::INET, SocketType::STREAM))?;
+            match reach {
+                Reach::File => denied("a TCP socket", socket(AddressFamily::INET, SocketType::STREAM))?,
+                Reach::Loopback { .. } => only_plain_tcp(trial.port)?,
             }
             // a program that does not exist: without the wall the answer is "not found"
             denied("another process", Command::new("/nonexistent/program").spawn())
@@ -224,6 +225,21 @@ fn attempt(wall: Wall, order: &Order, trial: &Trial) -> Result<(), String> {
 
 fn socket(family: AddressFamily, kind: SocketType) -> io::Result<rustix::fd::OwnedFd> {
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).map_err(io::Error::from)
+}
+
+/// Tries the ways around Landlock's rules, which see no more than `connect` on a socket of plain TCP.
+fn only_plain_tcp(port: u16) -> Result<(), String> {
+    let multipath = Some(rustix::net::ipproto::MPTCP);
+    let multipath = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, multipath);
+    denied("multipath TCP", multipath.map_err(io::Error::from))?;
+    let plain = socket(AddressFamily::INET, SocketType::STREAM).map_err(|e| format!("a TCP socket: {e}"))?;
+    denied("an option of a socket", rustix::net::sockopt::set_socket_broadcast(&plain, true).map_err(io::Error::from))?;
+    let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for flags in [SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs()), SendFlags::empty()] {
+        let sent = rustix::net::sendto(&plain, b"x", flags, &there).map_err(io::Error::from);
+        denied("connecting by sending", sent)?;
+    }
+    Ok(())
 }
 
 fn connect(port: u16) -> io::Result<TcpStream> {

@@ -22,7 +22,7 @@ use super::cgroup::{Cell, Cgroup};
 use super::kernel::{self, Spent};
 use super::limits::LIBRARIES;
 use super::namespace::Handover;
-use super::streams::{Stdout, Step, Streams};
+use super::streams::{Stdout, Step, Streams, outlet};
 use super::usage::Meter;
 use super::{Input, Order, Usage};
 
@@ -193,6 +193,7 @@ fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
             (Stdio::from(theirs), Some((ours, Arc::clone(&server.serve_on))))
         }
     };
+    let (stdout, ours) = outlet(&launch.stdout)?;
     let cell = launch.cgroup.map(|cgroup| cgroup.cell(&launch.order.limits));
     let mut order = launch.order.clone();
     order.cgroup = cell.as_ref().map(|cell| cell.as_ref().map(|c| c.path.clone()).map_err(Clone::clone));
@@ -206,7 +207,7 @@ fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
         .env_clear()
         .env("LANG", "C")
         .stdin(stdin)
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
@@ -214,8 +215,7 @@ fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
         .id()
         .and_then(|id| Pid::from_raw(id.cast_signed()))
         .ok_or_else(|| io::Error::other("the child has no id"))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let streams = Streams::new(stdout, stderr, launch.stdout, order.limits.stderr_bytes);
+    let streams = Streams::new(&mut child, ours, launch.stdout, order.limits.stderr_bytes);
     Ok(Spawned { running: Running { child, pid, reaped: false }, streams, handover, cell })
 }
 

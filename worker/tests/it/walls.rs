@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
-use worker::jail::{Limits, Optional, Protections, Sandbox, Status};
+use worker::jail::{Cgroup, Limits, Optional, Protections, Sandbox, Status, User};
 
 use crate::{LAUNCHER, Stage, ffprobe, probe, samples};
 
@@ -146,15 +146,22 @@ async fn the_launcher_says_why_it_cannot_go_on() {
 async fn a_child_dies_with_the_thread_that_started_it() {
     let stage = Stage::enter().await;
     let input = samples::mp4();
-    let mut child = std::thread::spawn(move || {
-        let child = jailed(Sandbox::Off, std::process::id(), &input, &["/bin/sleep", "5"]).spawn().unwrap();
-        // the launcher must get as far as asking for its death
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        child
-    })
-    .join()
-    .unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9), "it would sleep for 5 seconds");
+    let users = if rustix::process::geteuid().is_root() { vec![None, Some(54_321)] } else { vec![None] };
+    for user in users {
+        let mut order = order(Sandbox::BestEffort, std::process::id(), "/bin/sleep");
+        order["user"] = user.map(|id| serde_json::json!({ "uid": id, "gid": id })).into();
+        let mut command = Command::new(LAUNCHER);
+        command.arg("jail").arg(order.to_string()).args(["/bin/sleep", "5"]).stdin(File::open(&input).unwrap());
+        let mut child = std::thread::spawn(move || {
+            let child = command.spawn().unwrap();
+            // the launcher must get as far as asking for its death
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            child
+        })
+        .join()
+        .unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it would sleep for 5 seconds as {user:?}");
+    }
     stage.leave().await;
 }
 
@@ -168,5 +175,44 @@ async fn a_file_of_another_user_that_the_worker_opened_is_readable_in_the_jail()
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
     let done = ffprobe(None, Sandbox::BestEffort).await.run(probe(&file)).await;
     assert!(done.outcome.is_ok(), "{:?}", done.outcome);
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_dedicated_user_reads_only_what_the_worker_opened() {
+    let stage = Stage::enter().await;
+    if !rustix::process::geteuid().is_root() {
+        return stage.leave().await;
+    }
+    let user = Some(User { uid: 54_321, gid: 54_322 });
+    let behind = async |sandbox| ffprobe(None, sandbox).await.behind(Optional { user, cgroup: None });
+    let jailed = behind(Sandbox::Required).await;
+    // a file that neither that user nor its group may open by itself
+    let file = stage.file("theirs.mp4", std::fs::read(samples::mp4()).unwrap());
+    std::os::unix::fs::chown(&file, Some(12_345), Some(12_345)).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let done = jailed.run(probe(&file)).await;
+    assert!(done.outcome.is_ok(), "{:?} {}", done.outcome, done.stderr_tail);
+    assert!(done.usage.bytes_read.is_some() && done.usage.cpu_ms.is_some(), "{:?}", done.usage);
+    // it can still be ended: a budget of nothing, a deadline
+    let mut short = probe(&samples::mp4());
+    short.limits.wall_ms = 20;
+    let code = jailed.run(short).await.outcome.unwrap_err().code;
+    assert_eq!(code, shared::job::FailureCode::DeadlineExceeded);
+    stage.leave().await;
+}
+
+#[tokio::test]
+async fn a_control_group_that_was_asked_for_and_is_not_there_is_missed() {
+    let stage = Stage::enter().await;
+    let cgroup = Some(Cgroup::open(stage.dir.path().to_owned()));
+    let behind = async |sandbox| ffprobe(None, sandbox).await.behind(Optional { user: None, cgroup: cgroup.clone() });
+    let refused = format!("{:#}", behind(Sandbox::Required).await.canary().await.unwrap_err());
+    assert!(refused.contains("cgroup (JAIL_CGROUP="), "{refused}");
+    let there = behind(Sandbox::BestEffort).await.canary().await.unwrap();
+    assert!(matches!(&there.0["cgroup"], Status::Unavailable { reason } if reason.contains("version 2")), "{there:?}");
+    // and no run goes on without it where it is required
+    let run = behind(Sandbox::Required).await.run(probe(&samples::mp4())).await;
+    assert_eq!(run.outcome.unwrap_err().code, shared::job::FailureCode::WorkerMisconfigured);
     stage.leave().await;
 }
