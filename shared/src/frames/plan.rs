@@ -18,6 +18,8 @@ use crate::media::raw::{Document, Format, Scalar, Stream};
 const SEEKS_ANYWHERE: [&str; 2] = ["mpegts", "mpeg"];
 /// Frames per second assumed where the stream states none.
 const ASSUMED_RATE: f64 = 25.0;
+/// Times further from zero, in seconds, are damage: 30 years.
+const LATEST: f64 = 1e9;
 /// What ffprobe shall print of a frame.
 const ENTRIES: &str = "frame=media_type,stream_index,key_frame,pict_type,best_effort_timestamp_time,pkt_pos,pkt_size,\
 interlaced_frame,top_field_first,repeat_pict,width,height,pix_fmt:frame_tags=timecode:frame_side_data=side_data_type,\
@@ -124,9 +126,9 @@ impl Plan {
     }
 
     fn of(request: &Request, index: u32, stream: &Stream, format: &Format) -> Self {
-        let positive = |scalar: &Scalar| scalar.number().filter(|seconds| *seconds > 0.0);
+        let positive = |scalar: &Scalar| scalar.number().filter(|seconds| *seconds > 0.0 && *seconds < LATEST);
         let duration_seconds = positive(&format.duration).or_else(|| positive(&stream.duration));
-        let start = format.start_time.number().unwrap_or(0.0);
+        let start = format.start_time.number().filter(|start| start.abs() < LATEST).unwrap_or(0.0);
         let rate = |scalar: &Scalar| scalar.ratio().filter(|rate| (0.001..=1000.0).contains(rate));
         let rate = rate(&stream.avg_frame_rate).or_else(|| rate(&stream.r_frame_rate)).unwrap_or(ASSUMED_RATE);
         let first_seconds = f64::from(request.first) / rate;

@@ -136,11 +136,12 @@ pub struct Timestamps {
 /// Whether packets follow each other evenly, by decoding time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Spacing {
-    /// True if 99 % of the steps are the usual one, within two ticks of the clock. Null below three steps.
+    /// True if 99 % of the steps are the usual one. Null below three steps. Clocks of at least 500 ticks per second may round:
+    /// two ticks more or less are the same step there.
     pub constant: Option<bool>,
     /// The most frequent step in seconds.
     pub usual_seconds: f64,
-    /// Share of the steps that are the usual one within two ticks, 0 to 1.
+    /// Share of the steps that are the usual one, 0 to 1.
     pub usual_share: f64,
     /// The shortest step in seconds.
     pub min_seconds: f64,
@@ -162,7 +163,7 @@ pub struct PauseAt {
 /// (the usual step if it states none). Gaps and leaps forward are looked for in video and audio only.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Continuity {
-    /// Packets that come later than expected, by more than half a duration and two ticks, and at most 10 seconds.
+    /// Packets that come later than expected, by more than half a duration (and more than rounding), and at most 10 seconds.
     pub gaps: u64,
     /// The first 32 of them.
     pub first_gaps: Vec<Jump>,

@@ -1,11 +1,8 @@
 //! Which distances in decoding time lie between packets, and which is the usual one, in a table of [`MAX_STEPS`] rows. Used
-//! by [`super::timeline`]. Steps within two ticks are one: containers round to milliseconds, so 23.976 frames per second
-//! make steps of 41 and 42.
+//! by [`super::timeline`]. Where ticks are fine, steps within two ticks are one: containers round to milliseconds, so 23.976
+//! frames per second make steps of 41 and 42.
 
 use super::MAX_STEPS;
-
-/// How far steps may differ to be the same one, in ticks.
-pub(super) const SAME_TICKS: i64 = 2;
 
 /// A step and how often it came.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +15,7 @@ struct Row {
 /// Counted steps.
 #[derive(Debug)]
 pub(super) struct Steps {
+    rounding: u64,
     rows: [Row; MAX_STEPS],
     used: usize,
     usual: usize,
@@ -25,19 +23,20 @@ pub(super) struct Steps {
     min: i64,
 }
 
-impl Default for Steps {
-    fn default() -> Self {
-        Self { rows: [Row::default(); MAX_STEPS], used: 0, usual: 0, count: 0, min: i64::MAX }
-    }
-}
-
 impl Steps {
+    /// No steps yet. Those that differ by at most `rounding` ticks will be the same.
+    pub(super) fn new(rounding: i64) -> Self {
+        let rounding = rounding.unsigned_abs();
+        Self { rounding, rows: [Row::default(); MAX_STEPS], used: 0, usual: 0, count: 0, min: i64::MAX }
+    }
+
     /// Counts a step of at least one tick.
     #[inline]
     pub(super) fn add(&mut self, step: i64) {
         self.count += 1;
         self.min = self.min.min(step);
-        let is_same = |row: &Row| row.step.abs_diff(step) <= SAME_TICKS.unsigned_abs();
+        let rounding = self.rounding;
+        let is_same = |row: &Row| row.step.abs_diff(step) <= rounding;
         let at = if self.rows.get(self.usual).is_some_and(is_same) && self.used > 0 {
             self.usual
         } else {
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn rounded_steps_are_one() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new(2);
         assert_eq!((steps.usual(), steps.usual_mean(), steps.min()), (None, None, None));
         for step in [42, 42, 41, 42, 500, 41, 42, 42] {
             steps.add(step);
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_usual_step_is_found_behind_many_others() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new(2);
         (1..1000).for_each(|n| steps.add(n * 10));
         (0..50).for_each(|_| steps.add(7777));
         assert_eq!((steps.usual(), steps.usual_count(), steps.count()), (Some(7777), 50, 1049));

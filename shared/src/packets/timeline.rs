@@ -5,11 +5,16 @@
 use super::evidence::Jumps;
 use super::line::Packet;
 use super::report::{Continuity, Jump, PauseAt, Spacing};
-use super::steps::{SAME_TICKS, Steps};
+use super::steps::Steps;
 use super::{LONGEST_GAP_SECONDS, LONGEST_STEP_BACK_SECONDS, LONGEST_STEP_SECONDS, MAX_SECONDS};
 
 /// Steps needed to call a spacing constant or not.
 const ENOUGH_STEPS: u64 = 3;
+
+/// How far a time may be off because it was rounded to ticks, where ticks are so fine that this cannot hide a packet.
+const ROUNDING_TICKS: i64 = 2;
+/// Ticks per second that are fine. Clocks that tick once per frame (AVI, MXF) are not, and their times are exact.
+const FINE_TICKS: i64 = 500;
 
 /// Length of a tick in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,11 @@ impl Clock {
         let wide = i128::from(ticks) * i128::from(self.num) * i128::from(parts);
         let most = i128::from(MAX_SECONDS * parts);
         i64::try_from(wide.div_euclid(self.den.into()).clamp(-most, most)).unwrap_or(0)
+    }
+
+    /// Ticks that times may be off by rounding.
+    fn rounding(self) -> i64 {
+        if self.num.saturating_mul(FINE_TICKS) <= self.den { ROUNDING_TICKS } else { 0 }
     }
 
     /// So many seconds in ticks, at least one.
@@ -91,6 +101,7 @@ struct TickLimits {
     gap: i64,
     step: i64,
     step_back: i64,
+    rounding: i64,
 }
 
 impl Timeline {
@@ -100,6 +111,7 @@ impl Timeline {
             gap: clock.ticks(LONGEST_GAP_SECONDS),
             step: clock.ticks(LONGEST_STEP_SECONDS),
             step_back: clock.ticks(LONGEST_STEP_BACK_SECONDS),
+            rounding: clock.rounding(),
         };
         Self {
             clock,
@@ -109,7 +121,7 @@ impl Timeline {
             last: None,
             expected: None,
             decoded: None,
-            steps: Steps::default(),
+            steps: Steps::new(clock.rounding()),
             longest: None,
             gaps: Jumps::default(),
             gap_ticks: 0,
@@ -166,8 +178,8 @@ impl Timeline {
         if step <= 0 {
             return false;
         }
-        if self.pace == Pace::Steady && late > SAME_TICKS {
-            let tolerance = (expected.saturating_sub(last) / 2).max(SAME_TICKS);
+        if self.pace == Pace::Steady && late > self.limits.rounding {
+            let tolerance = (expected.saturating_sub(last) / 2).max(self.limits.rounding);
             if late > tolerance {
                 self.gap_ticks = self.gap_ticks.saturating_add(late);
                 let jump = self.jump(packet, expected, late);

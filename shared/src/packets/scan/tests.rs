@@ -69,6 +69,21 @@ fn a_hole_is_a_gap_and_a_leap_is_none() {
 }
 
 #[test]
+fn a_clock_of_one_tick_per_frame_is_exact() {
+    let coarse = StreamInfo { time_base: Some((1, 25)), ..VIDEO };
+    let read = |times: &[i64]| {
+        let mut scan = Scan::new(&[coarse]);
+        times.iter().for_each(|dts| scan.push(format!("0,{dts},{dts},1,9,1,K_\n").as_bytes()));
+        scan.finish(1).0.streams.remove(0)
+    };
+    let even = read(&[0, 1, 2, 3, 4]);
+    assert_eq!((even.continuity.gaps, even.spacing.unwrap().constant), (0, Some(true)));
+    let lacks_one = read(&[0, 1, 2, 4, 5]);
+    assert_eq!((lacks_one.continuity.gaps, lacks_one.continuity.gap_seconds), (1, 0.04));
+    assert_eq!(lacks_one.spacing.unwrap().constant, Some(false));
+}
+
+#[test]
 fn a_clock_that_runs_back_is_closed_up() {
     let clip = || (0..50).map(|n| n * 40);
     let stream = video(clip().chain(clip())).streams.remove(0);
