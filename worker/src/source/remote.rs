@@ -22,7 +22,6 @@ mod spool;
 mod url;
 
 #[cfg(test)]
-#[expect(clippy::print_stdout, reason = "tests print what they measure")]
 mod tests;
 
 use std::io;
