@@ -43,6 +43,19 @@ const HANDED_ON: &[&str] = &[
     "FFPROBE_PATH",
     "SANDBOX",
     "WORKER_SLOTS",
+    "ALLOWED_EXTENSIONS",
+    "EGRESS_SCHEMES",
+    "EGRESS_PORTS",
+    "EGRESS_ALLOW_HOSTS",
+    "EGRESS_DENY_HOSTS",
+    "EGRESS_ALLOW_CIDRS",
+    "EGRESS_CA_FILE",
+    "S3_PROFILES_FILE",
+    "MAX_REMOTE_BYTES",
+    "LIMITS_QUICK",
+    "LIMITS_STANDARD",
+    "LIMITS_PACKETS",
+    "LIMITS_FRAMES",
 ];
 
 type Environment = Vec<(OsString, OsString)>;
