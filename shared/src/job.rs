@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use failure::{Failure, FailureClass, FailureCode};
-pub use options::{Accept, Budget, Options};
+pub use options::{Accept, Budget, Options, ReuseOf};
 pub use progress::{Estimate, Progress};
 pub use source::{Located, Source};
 

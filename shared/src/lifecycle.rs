@@ -4,9 +4,13 @@
 //! Callers ring the doorbell after a verb returned, never before: a bell for a change that was rolled back is harmless,
 //! a change nobody hears of costs a second.
 
+mod reuse;
+
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
+
+pub use reuse::{Reuse, keep_to_itself, reuse, wake};
 
 use crate::error::{Code, Error, Result};
 use crate::id::{JobId, TenantId, UploadId};

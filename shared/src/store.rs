@@ -9,6 +9,7 @@ pub mod job;
 pub mod lane;
 pub mod leader;
 pub mod result;
+pub mod reuse;
 pub mod upload;
 pub mod worker;
 

@@ -69,6 +69,8 @@ pub struct Worker {
     pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.
     pub ffprobe: Option<Ffprobe>,
+    /// Oldest result that another job may take.
+    pub reuse_max_age: Duration,
     /// What happens to a job that met a limit of the jail.
     pub resource_retry: ResourceRetry,
     /// What the operator changed of the limits.

@@ -107,6 +107,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         remotes,
         keys,
         ffprobe,
+        reuse_max_age: args.reuse_max_age,
         resource_retry: args.resource_retry,
         limits: args.limits(),
         slots: Slots::new(slots, &lanes),

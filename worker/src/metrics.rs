@@ -19,6 +19,13 @@ pub struct Ended {
     pub outcome: &'static str,
 }
 
+/// A look for a result to share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Looked {
+    /// `hit`, `miss`, `wait`, `lost` or `error`.
+    pub outcome: &'static str,
+}
+
 /// A sandbox protection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Protection {
@@ -33,6 +40,8 @@ pub struct Metrics {
     pub claimed: Counter,
     /// Attempts ended, by outcome.
     pub ended: Family<Ended, Counter>,
+    /// Looks for a result to share, by outcome.
+    pub reuse: Family<Looked, Counter>,
     /// Seconds an attempt took.
     pub duration: Histogram,
     /// Seconds a job was due before it was claimed.
@@ -64,6 +73,7 @@ impl Default for Metrics {
         Self {
             claimed: Counter::default(),
             ended: Family::default(),
+            reuse: Family::default(),
             // 8 ms to 36 min in steps of two
             duration: Histogram::new(exponential_buckets(0.008, 2.0, 18)),
             waited: Histogram::new(exponential_buckets(0.008, 2.0, 18)),
@@ -86,6 +96,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("jobs_claimed", "Jobs claimed", self.claimed.clone());
         registry.register("attempts_ended", "Attempts ended, by outcome", self.ended.clone());
+        registry.register("result_reuse", "Looks for a result to share, by outcome", self.reuse.clone());
         registry.register_with_unit(
             "attempt_duration",
             "How long an attempt took",

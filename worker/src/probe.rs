@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::job::{Claim, Failure, FailureClass};
+use shared::lifecycle::Reuse;
 use shared::store;
 use shared::store::attempt::Attempt;
 use shared::store::result::NewResult;
@@ -31,9 +32,17 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How an attempt came to its end.
 enum End {
-    Result { result: Box<NewResult>, stderr_tail: String },
-    Failure { failure: Failure, stderr_tail: Option<String> },
+    Result {
+        result: Box<NewResult>,
+        stderr_tail: String,
+    },
+    Failure {
+        failure: Failure,
+        stderr_tail: Option<String>,
+    },
     Stopped(Stop),
+    /// By another job's result, or its wait for it; written already.
+    Shared(Reuse),
 }
 
 impl From<Failure> for End {

@@ -141,6 +141,9 @@ pub struct WorkArgs {
     /// tried once more, with twice the memory and output and four times the time)
     #[arg(long, env, value_enum, default_value = "never")]
     pub resource_retry: ResourceRetry,
+    /// Seconds after which a result is no longer given to other jobs that ask for reuse
+    #[arg(long, env, default_value = "604800", value_parser = config::seconds)]
+    pub reuse_max_age: Duration,
     /// Seconds that running jobs get to finish after SIGTERM; beyond it they go back to the queue uncharged
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,

@@ -34,6 +34,14 @@ pub struct Budget {
     pub max_seconds: Option<u32>,
 }
 
+/// What an earlier job's work may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReuseOf {
+    /// Its result: for the same bytes, profile and options, and the same version of ffprobe.
+    Result,
+}
+
 /// What a job may do beyond the usual, and how much it may take.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,6 +51,9 @@ pub struct Options {
     pub accept: Vec<Accept>,
     /// The most it may take.
     pub budget: Budget,
+    /// What of an earlier job's work it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<ReuseOf>,
     /// Which frames to look at, with the profile `frames`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<frames::Request>,

@@ -65,6 +65,8 @@ pub struct StoredResult {
     pub packets: Option<SqlJson<Value>>,
     /// What was seen in the frames, with the profile `frames`.
     pub frames: Option<SqlJson<Value>>,
+    /// The job whose result this is a copy of.
+    pub reused_from: Option<JobId>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
 }
@@ -99,7 +101,7 @@ pub async fn insert(db: &mut PgConnection, job: JobId, result: &NewResult) -> Re
 /// The results of those of `jobs` that have one and belong to `tenant`.
 pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, jobs: &[JobId]) -> Result<Vec<StoredResult>> {
     let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious,
-            r.packets, r.frames, r.created_at
+            r.packets, r.frames, r.reused_from, r.created_at
         from result r join job j on j.id = r.job_id where r.job_id = any($2) and j.tenant_id = $1";
     Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).fetch_all(db).await?)
 }

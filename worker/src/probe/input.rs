@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ const FRAMES_BYTES: u64 = 16 << 30;
 
 /// An open input.
 pub(super) struct Input {
+    /// What tells these bytes from all others of the tenant; none for remote objects, which may change unseen.
+    pub(super) identity: Option<String>,
     /// The client's name for it, without directories.
     pub(super) name: String,
     /// Bytes it has.
@@ -43,7 +45,12 @@ impl Input {
     /// Opens the job's bytes. `cancel` ends every read of a remote object.
     pub(super) async fn open(worker: &Worker, claim: &Claim, cancel: &CancellationToken) -> Result<Self, Failure> {
         let origin: Arc<dyn Origin> = match &claim.job.source {
-            Source::Upload { .. } | Source::Path { .. } => return Ok(Self::local(open_file(worker, claim).await?)),
+            Source::Upload { id } => return Ok(Self::local(open_file(worker, claim).await?, format!("upload {id}"))),
+            Source::Path { .. } => {
+                let file = open_file(worker, claim).await?;
+                let identity = identity(&file.file).await.unwrap_or_default();
+                return Ok(Self::local(file, identity));
+            }
             Source::Url { .. } => Arc::new(url_origin(worker, claim)?),
             Source::S3 { profile, bucket, key } => {
                 let known = worker.remotes.s3.iter().find(|p| p.name == *profile);
@@ -62,11 +69,22 @@ impl Input {
             Failure::new(FailureCode::WorkerMisconfigured, "The worker could not listen on its loopback.")
         })?;
         let (name, size) = (remote.object().name.clone(), remote.object().size_bytes);
-        Ok(Self { name, size, place: Place::Remote { remote, served, inside: Arc::default() } })
+        Ok(Self { identity: None, name, size, place: Place::Remote { remote, served, inside: Arc::default() } })
     }
 
-    fn local(input: OpenInput) -> Self {
-        Self { name: input.name, size: input.size, place: Place::Local(input.file) }
+    fn local(input: OpenInput, identity: String) -> Self {
+        let identity = Some(identity).filter(|i| !i.is_empty());
+        Self { identity, name: input.name, size: input.size, place: Place::Local(input.file) }
+    }
+
+    /// Whether the file is another one by now than when it was opened.
+    pub(super) async fn has_changed(&self) -> bool {
+        match (&self.place, &self.identity) {
+            (Place::Local(file), Some(before)) if before.starts_with(FILE) => {
+                identity(file).await.as_ref() != Some(before)
+            }
+            _ => false,
+        }
     }
 
     /// The input as one run of ffprobe gets it.
@@ -125,6 +143,20 @@ impl Input {
             }
         }
     }
+}
+
+/// How the identity of a file in a media root begins.
+const FILE: &str = "file ";
+
+/// What tells a file and its content from all others, short of reading it. None if the file system does not say.
+async fn identity(file: &File) -> Option<String> {
+    let file = file.try_clone().ok()?;
+    let looking = tokio::task::spawn_blocking(move || {
+        let m = file.metadata().ok()?;
+        let changed = (m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
+        Some(format!("{FILE}{} {} {} {changed:?}", m.dev(), m.ino(), m.len()))
+    });
+    timeout(OPEN_PATIENCE, looking).await.ok()?.ok()?
 }
 
 struct LocalBytes {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::error::Result;
+use shared::id::JobId;
 use shared::job::{Claim, Failure, FailureCode};
-use shared::lifecycle::{self, Held};
+use shared::lifecycle::{self, Held, Reuse};
 use shared::queue::Bell;
 use shared::{Code, Error};
 use tokio::time::{Instant, sleep, timeout};
@@ -37,10 +38,18 @@ pub(super) async fn settle(worker: &Arc<Worker>, claim: &Claim, end: End, claime
         Ok(Held::Yes) => {
             tracing::info!(outcome = word, duration_ms = took_ms, "attempt ended");
             // a released job may start at once elsewhere; everything else is news for those who wait
-            let bell = if matches!(end, End::Stopped(Stop::Released)) { Bell::Wake } else { Bell::Done(claim.job.id) };
+            let bell = match end {
+                End::Stopped(Stop::Released) | End::Shared(Reuse::Waits(_)) => Bell::Wake,
+                _ => Bell::Done(claim.job.id),
+            };
             // beside the job: with Redis away a bell takes a second, and the slot is wanted
-            let worker_beside = Arc::clone(worker);
-            worker.jobs.spawn(async move { worker_beside.ring(bell).await });
+            let (worker_beside, shares, id) = (Arc::clone(worker), claim.job.options.reuse.is_some(), claim.job.id);
+            worker.jobs.spawn(async move {
+                worker_beside.ring(bell).await;
+                if shares {
+                    wake(&worker_beside, id).await;
+                }
+            });
         }
         Ok(Held::No) => {
             tracing::warn!(outcome = word, "the job has gone to another worker; this attempt changes nothing");
@@ -81,7 +90,20 @@ async fn write_once(worker: &Worker, claim: &Claim, end: &End) -> Result<Held> {
             lifecycle::fail(db, claim, failure, stderr_tail.as_deref(), rand::random()).await
         }
         End::Stopped(Stop::Released) => lifecycle::release(db, claim).await,
-        End::Stopped(Stop::Lost | Stop::Canceled) => Ok(Held::No),
+        End::Shared(Reuse::Taken(_) | Reuse::Waits(_)) => Ok(Held::Yes),
+        End::Stopped(Stop::Lost | Stop::Canceled) | End::Shared(Reuse::Run | Reuse::NotOurs) => Ok(Held::No),
+    }
+}
+
+/// Wakes the jobs that waited for this one's result; without it they look again by themselves in some seconds.
+async fn wake(worker: &Worker, ended: JobId) {
+    match lifecycle::wake(&worker.db, ended).await {
+        Ok(0) => {}
+        Ok(jobs) => {
+            tracing::debug!(jobs, "jobs that waited for this result are due");
+            worker.ring(Bell::Wake).await;
+        }
+        Err(error) => tracing::debug!(%error, "nobody was woken; they look again by themselves"),
     }
 }
 
@@ -91,6 +113,8 @@ fn outcome(end: &End) -> &'static str {
         End::Result { .. } => "succeeded",
         End::Failure { failure, .. } => failure.code.as_str(),
         End::Stopped(Stop::Released) => "released",
-        End::Stopped(Stop::Lost | Stop::Canceled) => "lost",
+        End::Shared(Reuse::Taken(_)) => "succeeded",
+        End::Shared(Reuse::Waits(_)) => "waits",
+        End::Stopped(Stop::Lost | Stop::Canceled) | End::Shared(Reuse::Run | Reuse::NotOurs) => "lost",
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
 use shared::frames;
-use shared::job::{Accept, Budget, JobState, NewJob, Options, Priority, Profile};
+use shared::job::{Accept, Budget, JobState, NewJob, Options, Priority, Profile, ReuseOf};
 use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
@@ -36,6 +36,10 @@ pub struct CreateJob {
     /// The most it may take; without it, the profile's own limits count.
     #[serde(default)]
     pub budget: Budget,
+    /// `result` takes the result of an earlier job of yours for the same bytes, profile, options and version of ffprobe, at
+    /// once. Two such jobs at the same time run once. The bytes are the same if they are the same upload, or a file of the same
+    /// size, time of change and inode; objects behind URLs and in S3 are always looked at.
+    pub reuse: Option<ReuseOf>,
     /// Which frames to look at; only with the profile `frames`.
     pub frames: Option<frames::Request>,
     /// Which job goes first.
@@ -61,6 +65,7 @@ impl CreateJob {
             profile: Profile::default(),
             accept: Vec::new(),
             budget: Budget::default(),
+            reuse: None,
             frames: None,
             priority: Priority::default(),
             external_id: None,
@@ -84,7 +89,7 @@ impl CreateJob {
                 "'frames' says which frames the profile 'frames' looks at. Choose that profile, or leave it out.";
             return Err(Error::new(Code::InvalidValue, detail).at("/frames"));
         }
-        let mut options = Options { accept: self.accept, budget: self.budget, frames: self.frames };
+        let mut options = Options { accept: self.accept, budget: self.budget, reuse: self.reuse, frames: self.frames };
         options.accept.sort_unstable();
         options.accept.dedup();
         options.check()?;

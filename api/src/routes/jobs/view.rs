@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use shared::completeness::Completeness;
 use shared::frames;
 use shared::id::JobId;
-use shared::job::{Accept, Budget, Failure, Job, JobState, Priority, Profile, Progress, Source};
+use shared::job::{Accept, Budget, Failure, Job, JobState, Priority, Profile, Progress, ReuseOf, Source};
 use shared::media::Media;
 use shared::packets::Packets;
 use shared::store::job::dispatch::{Place, WaitingFor};
@@ -30,6 +30,9 @@ pub struct JobView {
     pub accept: Vec<Accept>,
     /// The most it may take.
     pub budget: Budget,
+    /// What of an earlier job's work it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<ReuseOf>,
     /// Which frames it looks at, if it was asked to look at others than usual.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<frames::Request>,
@@ -73,6 +76,7 @@ impl JobView {
             source: job.source,
             accept: job.options.accept,
             budget: job.options.budget,
+            reuse: job.options.reuse,
             frames: job.options.frames,
             priority: job.priority,
             attempt: job.attempt,
@@ -150,6 +154,8 @@ pub struct ResultView {
     pub warnings: Vec<String>,
     /// Whether a limit bit, so that something may be missing.
     pub degraded: bool,
+    /// The job whose result this is a copy of; null if ffprobe ran for this one.
+    pub reused_from: Option<JobId>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
 }
@@ -187,6 +193,7 @@ impl From<StoredResult> for ResultView {
             provenance: stored.provenance.0,
             warnings: stored.warnings,
             degraded: stored.degraded,
+            reused_from: stored.reused_from,
             created_at: stored.created_at,
         }
     }
