@@ -61,8 +61,8 @@ pub struct ServeArgs {
     /// Largest upload, in bytes
     #[arg(long, env, default_value_t = 53_687_091_200)]
     pub max_upload_bytes: u64,
-    /// Extensions that files, URLs and keys may have: mp4,mov,mkv; a lone comma stands for none at all (a,). Empty: all, and
-    /// the content alone decides
+    /// Extensions that files, URLs and keys may have: mp4,mov,mkv; an empty word (mp4,) allows names without one. Default:
+    /// all, and the content alone decides
     #[arg(long, env, default_value = "")]
     pub allowed_extensions: String,
     /// Seconds that open requests get to finish after SIGTERM
