@@ -22,6 +22,7 @@ mod openapi;
 mod origin;
 mod probe;
 mod recovery;
+mod remote;
 mod scans;
 mod sentinel;
 mod settings;

@@ -129,6 +129,16 @@ impl Installation {
         Program::start(&name, &binaries::path("ffprobe-worker"), &[], &self.with(changes))
     }
 
+    /// Starts a worker as a user without rights, and waits until it works. Only root can.
+    pub fn unprivileged_worker(&self, changes: &[(&str, &str)]) -> Program {
+        let name = format!("worker-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let binary = binaries::path("ffprobe-worker").display().to_string();
+        let arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", &binary];
+        let mut worker = Program::start(&name, Path::new("/usr/bin/setpriv"), &arguments, &self.with(changes));
+        worker.wait_for_line("working");
+        worker
+    }
+
     /// Runs `probectl` against it.
     pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
         let mut environment = self.environment();
