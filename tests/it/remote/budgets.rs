@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::origin::Act;
+use tests::samples;
 
 use super::{Site, submit, wav};
 
@@ -32,10 +33,23 @@ async fn bytes_are_kept_to() {
     for source in [&path, &url] {
         let job = outcome(&site, source.clone(), "packets", json!({"max_read_bytes": 32 << 20})).await;
         assert_eq!(code(&job), "succeeded", "{job}");
-        // less than any look at it takes
-        let job = outcome(&site, source.clone(), "standard", json!({"max_read_bytes": 64})).await;
-        assert_eq!(code(&job), "budget_exceeded", "{job}");
     }
+    // a look at frames reads as far as it must, which is found out while it runs
+    let long = std::fs::read(samples::path("ts")).expect("a sample").repeat(100);
+    let path = json!({"type": "path", "path": site.installation.put("a.ts", &long)});
+    let url = json!({"type": "url", "url": site.origin.serve("/a.ts", long)});
+    for source in [&path, &url] {
+        let ask = async |bytes: u64| {
+            let body = json!({"source": source, "profile": "frames", "frames": {"first": 2000, "windows": 0},
+                "budget": {"max_read_bytes": bytes}});
+            site.http.wait(&submit(&site.http, &body).await).await
+        };
+        let job = ask(2 << 20).await;
+        assert_eq!(code(&job), "budget_exceeded", "{job}");
+        assert_eq!(code(&ask(200 << 20).await), "succeeded");
+    }
+    let job = outcome(&site, url, "standard", json!({"max_read_bytes": 64})).await;
+    assert_eq!(code(&job), "budget_exceeded", "{job}");
 }
 
 #[tokio::test]
