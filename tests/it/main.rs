@@ -23,6 +23,7 @@ mod origin;
 mod probe;
 mod recovery;
 mod remote;
+mod requests;
 mod scans;
 mod sentinel;
 mod settings;

@@ -129,7 +129,9 @@ async fn every_fault_is_told_apart_and_what_passes_is_mended() {
     let late = start(&site, &transient, &content).await;
     let never = start(&site, &permanent, &content).await;
     let good = start(&site, &ridden_out, &content).await;
-    let mut wrong = Vec::new();
+    let mending = transient.iter().zip(&late).map(|(case, job)| mended(&site, case, job, &content));
+    let mending = futures::future::join_all(mending).await;
+    let mut wrong: Vec<String> = mending.into_iter().filter_map(Result::err).collect();
     for (case, job) in ridden_out.iter().zip(&good) {
         let ended = site.http.wait(job).await;
         let expected = json!(["succeeded", 1]);
@@ -146,8 +148,6 @@ async fn every_fault_is_told_apart_and_what_passes_is_mended() {
             wrong.push(format!("{} is not {:?}: {ended}", case.name, case.code));
         }
     }
-    let mending = transient.iter().zip(&late).map(|(case, job)| mended(&site, case, job, &content));
-    wrong.extend(futures::future::join_all(mending).await.into_iter().filter_map(Result::err));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let asked = |name: &str| site.origin.exchanges_of(&format!("/{name}")).len();
     for name in ["refused", "500"] {

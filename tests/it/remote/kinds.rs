@@ -38,7 +38,7 @@ async fn every_sample_is_the_same_from_a_url_as_from_a_file() {
         assert_eq!(by_url["result"]["ffprobe"]["format"]["filename"], name.as_str());
         let remote = &by_url["result"]["provenance"]["remote"];
         assert!(remote["bytes"].as_u64() > Some(0) && remote["requests"].as_u64() > Some(0), "{by_url}");
-        assert!(!by_url["result"].to_string().contains("127.0.0.1"), "no address is in the result: {by_url}");
+        assert!(!by_url["result"].to_string().contains("127.0.0.1:"), "no address is in the result: {by_url}");
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
