@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use reader::{Look, Reader, Stop};
-use report::{Report, digits};
+use report::{Report, bytes, digits};
 
 pub use reader::{MAX_BYTES, MAX_READS};
 pub use report::{MAX_EVIDENCE, MAX_SENTENCE_BYTES};
@@ -43,6 +43,8 @@ pub use sniff::content_type;
 
 /// Bytes at the start of a file that its container is told from.
 const HEAD_BYTES: usize = 4096;
+/// More bytes of tags than any tagger writes. ffprobe drops a picture that needs more memory than it gets, and says nothing.
+const LARGEST_TAG_BYTES: u64 = 128 << 20;
 /// ID3v2 tags skipped before a container. Some taggers add one more instead of replacing the first.
 const MAX_LEADING_TAGS: u32 = 4;
 
@@ -74,11 +76,26 @@ pub struct Completeness {
     pub actual_bytes: u64,
     /// Bytes after the end that the container states. Null if it states none.
     pub trailing_bytes: Option<u64>,
+    /// How many bytes of ID3 tags stand before the container. Not shown; [`Completeness::doubt`] speaks of it.
+    #[serde(skip)]
+    pub tag_bytes: u64,
     /// Whether the index stands before the media, so that playback can start while loading. Null outside the MP4 family,
     /// and where the index or the media was not found.
     pub faststart: Option<bool>,
     /// Whether the media is cut into movie fragments. Null outside the MP4 family, and where no index was found.
     pub fragmented: Option<bool>,
+}
+
+impl Completeness {
+    /// Why to doubt a probe of this file although it succeeded, if the look gives a reason.
+    pub fn doubt(&self) -> Option<String> {
+        (self.tag_bytes > LARGEST_TAG_BYTES).then(|| {
+            format!(
+                "Tags of {} stand before the media; a picture of such size is not described.",
+                bytes(self.tag_bytes)
+            )
+        })
+    }
 }
 
 /// Whether a file is whole. There is no word for a file that still grows: one look cannot tell it from one that was
@@ -152,6 +169,7 @@ fn look(reader: &mut Reader<'_>, report: &mut Report) -> Look<Verdict> {
         return Ok(Verdict::Unknown);
     }
     let Some(start) = skip_leading_tags(reader, report)? else { return Ok(Verdict::Truncated) };
+    report.tag_bytes = start;
     let tagged = start > 0;
     report.container = sniff::container(reader.view(start, HEAD_BYTES)?, tagged);
     match report.container {
@@ -212,6 +230,17 @@ mod tests {
     fn a_tag_longer_than_the_file_is_cut() {
         let found = judged(b"ID3\x04\0\0\0\0\x02\0rest");
         assert_eq!((found.verdict, found.expected_bytes), (Verdict::Truncated, Some(10 + 256)));
+    }
+
+    #[test]
+    fn tags_of_a_size_that_nobody_writes_are_doubted() {
+        let mut found = judged(b"FLV\x01\x05\0\0\0\x09");
+        for (bytes, doubted) in [(0, false), (LARGEST_TAG_BYTES, false), (LARGEST_TAG_BYTES + 1, true)] {
+            found.tag_bytes = bytes;
+            assert_eq!(found.doubt().is_some(), doubted, "{bytes}");
+        }
+        let tagged = judged(&[&b"ID3\x04\0\0\0\0\0\x02"[..], b"..FLV\x01\x05\0\0\0\x09"].concat());
+        assert_eq!(tagged.tag_bytes, 12);
     }
 
     #[test]

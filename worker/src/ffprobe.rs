@@ -5,6 +5,7 @@
 mod arguments;
 mod first_frame;
 mod formats;
+mod index;
 mod messages;
 mod outcome;
 mod program;
@@ -177,14 +178,15 @@ impl Ffprobe {
     async fn describe(&self, arguments: Vec<String>, probe: &Probe) -> Run {
         let shown = arguments::shown(&arguments, &probe.input);
         match self.launch(&arguments, probe, probe.limits, Stdout::Keep).await {
-            Ok(ended) => Run {
-                outcome: outcome::judge(&ended).map(|main| Report { main, first_frame: None }),
-                usage: ended.usage,
-                warnings: messages::warnings(&ended.stderr),
-                degraded: outcome::is_degraded(&ended.stderr),
-                stderr_tail: ended.stderr,
-                arguments: shown,
-            },
+            Ok(ended) => {
+                let outcome = outcome::judge(&ended);
+                let lost = outcome.as_ref().ok().and_then(|main| index::lost(main, probe.limits.memory_bytes));
+                let degraded = lost.is_some() || outcome::is_degraded(&ended.stderr);
+                // the one thing that ffprobe itself says nothing of goes first: the list is bounded
+                let warnings = lost.into_iter().chain(messages::warnings(&ended.stderr)).collect();
+                let outcome = outcome.map(|main| Report { main, first_frame: None });
+                Run { outcome, usage: ended.usage, warnings, degraded, stderr_tail: ended.stderr, arguments: shown }
+            }
             Err(failure) => Run::not_started(failure, shown),
         }
     }

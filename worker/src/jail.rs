@@ -189,6 +189,11 @@ pub enum Status {
         /// Why not, in one line.
         reason: String,
     },
+    /// Nobody asked for it.
+    Off {
+        /// How it is switched on, in one line.
+        how: String,
+    },
 }
 
 impl From<Result<(), String>> for Status {
@@ -211,6 +216,7 @@ impl Protections {
             .filter_map(|name| match self.0.get(name) {
                 Some(Status::Active) => None,
                 Some(Status::Unavailable { reason }) => Some(format!("{name} ({reason})")),
+                Some(Status::Off { how }) => Some(format!("{name} (off: {how})")),
                 None => Some(format!("{name} (not tried)")),
             })
             .collect()

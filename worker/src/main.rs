@@ -171,6 +171,7 @@ fn report(protections: &Protections) {
     for (name, status) in &protections.0 {
         match status {
             Status::Active => tracing::debug!(protection = name, "active"),
+            Status::Off { how } => tracing::debug!(protection = name, how, "off"),
             Status::Unavailable { reason } => {
                 tracing::warn!(protection = name, reason, "not available on this machine");
             }

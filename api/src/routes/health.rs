@@ -167,7 +167,8 @@ pub struct WorkerView {
     pub has_uploads: bool,
     /// S3 profiles it was given.
     pub s3_profiles: Vec<String>,
-    /// What its sandbox does, by protection: `active`, or `unavailable` with a reason.
+    /// What its sandbox does, by protection: `active`, `unavailable` with the reason, or `off`
+    /// with how to switch it on.
     #[schema(value_type = Object)]
     pub protections: Value,
     /// Whether it is about to stop.

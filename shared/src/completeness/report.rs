@@ -20,6 +20,8 @@ pub(super) struct Report {
     pub(super) trailing: Option<u64>,
     pub(super) faststart: Option<bool>,
     pub(super) fragmented: Option<bool>,
+    /// Bytes of tags before the container.
+    pub(super) tag_bytes: u64,
     evidence: Vec<String>,
     actual: u64,
 }
@@ -32,6 +34,7 @@ impl Report {
             trailing: None,
             faststart: None,
             fragmented: None,
+            tag_bytes: 0,
             evidence: Vec::new(),
             actual,
         }
@@ -83,6 +86,7 @@ impl Report {
             trailing_bytes: self.trailing,
             faststart: self.faststart,
             fragmented: self.fragmented,
+            tag_bytes: self.tag_bytes,
         }
     }
 }

@@ -65,6 +65,8 @@ failures! {
     TruncatedMedia = "truncated_media" Permanent false "The file ends too early. Compare its size with the original and send it again.",
     /// The format or protocol is refused for safety (playlists, device inputs), or because the job did not say that it takes it.
     BlockedFormat = "blocked_format" Permanent false "Playlists and manifests are not probed: send the media file itself. Images, subtitles and plain text are probed if the job says so in `accept`.",
+    /// The file has more streams than are read of one.
+    TooManyStreams = "too_many_streams" Permanent false "The file has more than 256 streams. Split it, or send a part of it.",
     /// The profile looks at video, and the file has no such video stream.
     NoVideo = "no_video" Permanent false "The profile `frames` needs a video stream. Choose another profile, or name a video stream in `frames.stream`.",
     /// No file at that path in any of the media roots.

@@ -16,10 +16,12 @@ pub const REMOTE_INPUT: &str = "http://127.0.0.1/input";
 
 /// Most streams of a file; more are left out and the result is degraded. Contribution feeds have under 100; a bomb of
 /// 29 MB has 1,000 and takes 1.1 GB.
-const MAX_STREAMS: &str = "256";
+pub(super) const MAX_STREAMS: &str = "256";
 /// Largest single allocation in bytes. The index of a track with 10 million samples fits; a bomb's index of 30 million
 /// is refused, which leaves the probe at 53 MB instead of 5.6 GB.
 const MAX_ALLOC: &str = "268435456";
+/// The same as a number.
+pub(super) const MAX_ALLOC_BYTES: u64 = 268_435_456;
 
 /// How little the profile `quick` reads: enough to see the streams of a transport stream, and no waiting for more. Fields that
 /// need decoded media may be missing.
@@ -81,6 +83,11 @@ fn around(show: &[&str], form: &[&str], probe: &Probe) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::jail::Loopback;
+
+    #[test]
+    fn the_largest_allocation_is_one_number() {
+        assert_eq!(MAX_ALLOC.parse(), Ok(MAX_ALLOC_BYTES));
+    }
 
     #[test]
     fn the_input_is_always_last_and_always_ours() {

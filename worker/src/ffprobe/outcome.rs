@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use shared::job::{Failure, FailureCode};
 
+use super::arguments::MAX_STREAMS;
 use super::messages::{Message, cut, messages};
 use crate::jail::{CANNOT_CONFINE, CANNOT_CONFINE_CONNECTIONS, CANNOT_EXEC, End, Ended};
 
@@ -26,8 +27,16 @@ const ACCESS_DENIED: i64 = -(libc::EACCES as i64);
 const STALE_HANDLE: i64 = -(libc::ESTALE as i64);
 
 /// Words of the messages that say a limit was met, whatever the exit status.
-const LIMIT_WORDS: [&str; 4] =
-    ["Cannot allocate memory", "get_buffer() failed", "Failed to reallocate", "Number of streams exceeds max_streams"];
+const LIMIT_WORDS: [&str; 6] = [
+    "Cannot allocate memory",
+    "get_buffer() failed",
+    "Failed to reallocate",
+    "Cannot add index entry",
+    "Cannot add CTTS entry",
+    TOO_MANY_STREAMS,
+];
+/// Words of the limit on streams. What ffprobe reports as its error then differs from format to format.
+const TOO_MANY_STREAMS: &str = "Number of streams exceeds max_streams";
 /// Words that say the file names other files or is of a kind that we do not read.
 const BLOCKED_WORDS: [&str; 5] = [
     "not on whitelist",
@@ -164,9 +173,7 @@ fn killed(signal: i32, stderr: &str) -> Failure {
     match signal {
         libc::SIGXCPU => fail(FailureCode::CpuLimit, "ffprobe used up its processor time."),
         // abort() is how libraries give up when an allocation fails
-        libc::SIGABRT if is_degraded(stderr) || stderr.contains("bad_alloc") => {
-            fail(FailureCode::MemoryLimit, "ffprobe ran out of its memory and gave up.")
-        }
+        libc::SIGABRT if is_degraded(stderr) || stderr.contains("bad_alloc") => met_limit(stderr),
         libc::SIGKILL => fail(
             FailureCode::FfprobeCrashed,
             "ffprobe was killed from outside, perhaps because the machine had no memory left.",
@@ -181,6 +188,9 @@ fn refused(reported: &Reported, stderr: &str) -> Failure {
     let says = |words: &[&str]| log.iter().rfind(|m| words.iter().any(|w| m.text.contains(w)));
     if let Some(message) = says(&BLOCKED_WORDS) {
         return blocked(message);
+    }
+    if says(&[TOO_MANY_STREAMS]).is_some() {
+        return met_limit(stderr);
     }
     let is_guess = says(&[GUESS_WORDS]).is_some();
     let code = match reported.code {
@@ -226,9 +236,19 @@ fn unclear(code: i32, stderr: &str) -> Failure {
         );
     }
     if code != 0 && is_degraded(stderr) {
-        return fail(FailureCode::MemoryLimit, "ffprobe ran out of its memory and gave up.");
+        return met_limit(stderr);
     }
     fail(FailureCode::UnreadableOutput, format!("ffprobe ended with status {code} and wrote no JSON that can be read."))
+}
+
+/// It gave up at a limit, and says at which.
+fn met_limit(stderr: &str) -> Failure {
+    if stderr.contains(TOO_MANY_STREAMS) {
+        let message =
+            format!("The file has more than {MAX_STREAMS} streams, and no more are read of one (-max_streams).");
+        return fail(FailureCode::TooManyStreams, message);
+    }
+    fail(FailureCode::MemoryLimit, "ffprobe ran out of its memory and gave up.")
 }
 
 fn said(message: &Message<'_>) -> String {
@@ -263,6 +283,8 @@ mod tests {
             ("[mov @ 0x1] [error] moov atom not found\n", "[hls @ 0x1] [error] Format not on whitelist 'mov'\n");
         let guess = "[mp3 @ 0x1] [warning] Format mp3 detected only with low score of 1, misdetection possible!\n";
         let memory = "[mov @ 0x1] [error] Cannot allocate memory\n";
+        let streams =
+            "[ogg @ 0x1] [error] Number of streams exceeds max_streams parameter (256), see the documentation\n";
         let table: &[(End, &str, &str, Option<C>)] = &[
             (exit(0), GOOD, "", None),
             (exit(0), GOOD, "[h264 @ 0x1] [error] error while decoding MB 1 2\n", None),
@@ -287,6 +309,10 @@ mod tests {
             (exit(1), &error(PROTOCOL_NOT_FOUND), "", Some(C::WorkerMisconfigured)),
             (exit(1), "", "Failed to set value 'x' for option 'y': Option not found\n", Some(C::WorkerMisconfigured)),
             (exit(1), "", memory, Some(C::MemoryLimit)),
+            // the error that ffprobe reports when there are too many streams is another one in each format
+            (exit(1), &error(NO_MEMORY), streams, Some(C::TooManyStreams)),
+            (exit(1), &error(INVALID_DATA), streams, Some(C::TooManyStreams)),
+            (exit(1), "", streams, Some(C::TooManyStreams)),
             (exit(1), "", "", Some(C::UnreadableOutput)),
             (exit(1), GOOD, "", Some(C::UnreadableOutput)),
             (exit(125), "", "ffprobe-worker jail: seccomp: no\n", Some(C::WorkerMisconfigured)),
@@ -325,6 +351,7 @@ mod tests {
     #[test]
     fn a_limit_that_bit_is_seen_even_in_success() {
         assert!(is_degraded("[mov @ 0x1] [error] get_buffer() failed\n"));
+        assert!(is_degraded("[mov,mp4 @ 0x1] [error] Cannot add index entry\n"));
         assert!(is_degraded("[mpegts @ 0x1] [error] Number of streams exceeds max_streams parameter (256)\n"));
         assert!(!is_degraded("[h264 @ 0x1] [error] concealing 10 DC errors\n"));
     }

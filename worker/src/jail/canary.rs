@@ -21,10 +21,10 @@ use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::walls::{Wall, kept};
+use super::walls::{SWITCH_ON, Wall, kept};
 use super::{
-    CANARY, Cgroup, End, Input, Launch, Loopback, Order, Protections, Reach, Status, Stdout, cgroup, launcher, run,
-    user,
+    CANARY, Cgroup, End, Input, Launch, Loopback, Order, Protections, Reach, Sandbox, Status, Stdout, cgroup, launcher,
+    run, user,
 };
 
 /// How long a connection that nothing forbids may take.
@@ -147,17 +147,16 @@ pub(super) fn stand(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn raise_and_try(order: &Order, trial: &Trial) -> Protections {
-    let status = |wall: Wall| {
-        let held = if wall.is_wanted(order) {
-            wall.raise(order).and_then(|()| attempt(wall, order, trial))
-        } else {
-            Err("switched off by SANDBOX=off".into())
-        };
-        held.into()
+    let status = |wall: Wall| match wall.switch(order) {
+        Some(how) => Status::Off { how: how.to_owned() },
+        None => wall.raise(order).and_then(|()| attempt(wall, order, trial)).into(),
     };
     let mut all: Protections =
         Protections(Wall::ALL.into_iter().map(|wall| (wall.name().to_owned(), status(wall))).collect());
-    if let Reach::Loopback { port } = order.reach {
+    if order.sandbox == Sandbox::Off {
+        let off = || Status::Off { how: SWITCH_ON.to_owned() };
+        all.0.extend([REMOTE_INPUT, REMOTE_NAMESPACE].map(|name| (name.to_owned(), off())));
+    } else if let Reach::Loopback { port } = order.reach {
         let reaches_input = read_byte(port).map_err(|e| format!("the input itself is not reached: {e}"));
         let held = |wall: Wall| all.0.get(wall.name()) == Some(&Status::Active);
         let (namespace, port_only) = (held(Wall::NetworkNamespace), held(Wall::LandlockTcp));

@@ -43,7 +43,7 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infal
     let program = arguments.next().ok_or_else(|| Refusal(CANNOT_EXEC, "no program was named".into()))?;
     detach(&order)?;
     let (asked, mut confined, mut doubts) = (order.asked(), false, Vec::new());
-    for wall in Wall::ALL.into_iter().filter(|w| w.is_wanted(&order)) {
+    for wall in Wall::ALL.into_iter().filter(|w| w.switch(&order).is_none()) {
         match wall.raise(&order) {
             Ok(()) => confined |= wall.confines_connections(),
             Err(reason) if wall.is_required(&asked) && order.sandbox == Sandbox::Required => {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Limits, Order, Reach, Sandbox, cgroup, landlock, namespace, seccomp, user};
 
+/// How all walls but the limits are switched on.
+pub(super) const SWITCH_ON: &str = "Set SANDBOX to best_effort or required.";
+
 /// One protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,9 +76,20 @@ impl Wall {
         }
     }
 
-    /// Whether it is raised at all.
-    pub(super) fn is_wanted(self, order: &Order) -> bool {
-        (order.sandbox != Sandbox::Off || self == Self::Rlimits) && !order.without.contains(&self)
+    /// How a wall that nobody asks for is switched on. None for one that is raised.
+    pub(super) fn switch(self, order: &Order) -> Option<&'static str> {
+        match self {
+            _ if order.without.contains(&self) => Some("Leave it out of the order's list."),
+            Self::Rlimits => None,
+            _ if order.sandbox == Sandbox::Off => Some(SWITCH_ON),
+            Self::Cgroup if order.cgroup.is_none() => {
+                Some("Set JAIL_CGROUP to a control group (version 2) that is delegated to this worker.")
+            }
+            Self::DedicatedUser if order.user.is_none() => Some(
+                "Set JAIL_UID to a user id that owns nothing; the worker needs CAP_SETUID, CAP_SETGID and CAP_KILL.",
+            ),
+            _ => None,
+        }
     }
 
     /// Whether it alone keeps the program from connecting to other places than its remote input.
@@ -87,7 +101,7 @@ impl Wall {
     pub(super) fn raise(self, order: &Order) -> Result<(), String> {
         match self {
             Self::Cgroup => match &order.cgroup {
-                None => Err("JAIL_CGROUP is not set".into()),
+                None => Err("there is no group".into()),
                 Some(Err(reason)) => Err(reason.clone()),
                 Some(Ok(cell)) => cgroup::join(cell),
             },
@@ -95,7 +109,7 @@ impl Wall {
             Self::NoNewPrivs => rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string()),
             Self::Rlimits => limit_resources(&order.limits),
             Self::DedicatedUser => match order.user {
-                None => Err("JAIL_UID is not set".into()),
+                None => Err("there is no user".into()),
                 Some(user) => user::become_user(order, user),
             },
             Self::Capabilities => drop_capabilities(order),

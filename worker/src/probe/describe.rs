@@ -54,7 +54,8 @@ fn result(name: &str, size: u64, report: &Report, found: Found) -> Result<NewRes
     }
     let mut media = media::normalize(name, size, &report.main, report.first_frame.as_deref()).map_err(|e| text(&e))?;
     complete(&mut media.container, found.completeness.as_ref());
-    let suspicious = media::suspicious(&media);
+    let mut suspicious = media::suspicious(&media);
+    suspicious.extend(found.completeness.as_ref().and_then(Completeness::doubt));
     let ffprobe = media::rename_filename(&report.main, name).map_err(|e| text(&e))?;
     let mut series = Vec::new();
     for one in &found.series {
