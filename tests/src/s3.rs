@@ -24,7 +24,8 @@ impl S3Api {
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}; this test needs: scripts/setup.sh test", python.display()));
         let mut lines = BufReader::new(server.stderr.take().expect("piped")).lines().map_while(Result::ok);
-        let endpoint = lines.find_map(|line| Some(format!("http://{}", line.split_once("Running on http://")?.1.trim())));
+        let endpoint =
+            lines.find_map(|line| Some(format!("http://{}", line.split_once("Running on http://")?.1.trim())));
         // it says a line for every request
         std::thread::spawn(move || lines.for_each(drop));
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
