@@ -70,7 +70,8 @@ impl Site {
 
 /// A setting that opens these origins and no more.
 fn opened(origins: &[&Origin]) -> String {
-    let rules: Vec<String> = origins.iter().map(|o| format!("{}/32:{}", o.address().ip(), o.address().port())).collect();
+    let rules: Vec<String> =
+        origins.iter().map(|o| format!("{}/32:{}", o.address().ip(), o.address().port())).collect();
     rules.join(",")
 }
 

@@ -156,7 +156,9 @@ async fn extensions_count_for_every_kind_of_source() {
         let request = http.request(reqwest::Method::POST, "/api/v1/uploads").query(&[("filename", name)]).body("x");
         Answer::of(request).await.problem(400, "extension_not_allowed");
     }
-    http.post("/api/v1/probe/url", &json!({"url": "https://media.example/a.mkv"})).await.problem(400, "extension_not_allowed");
+    http.post("/api/v1/probe/url", &json!({"url": "https://media.example/a.mkv"}))
+        .await
+        .problem(400, "extension_not_allowed");
     http.post("/api/v1/probe/file", &json!({"file_path": "/a.mkv"})).await.problem(400, "extension_not_allowed");
     for name in ["a.mp4", "A.MOV"] {
         for source in sources(name) {
@@ -183,7 +185,9 @@ async fn images_subtitles_and_text_are_taken_only_on_request() {
         let path = installation.put(name, &bytes);
         let upload = http.upload(name, bytes).await;
         for source in [json!({"type": "path", "path": path}), json!({"type": "upload", "id": upload})] {
-            for accept in [json!([]), json!(["image"]), json!(["subtitle"]), json!(["text"]), json!(["text", "image", "text"])] {
+            for accept in
+                [json!([]), json!(["image"]), json!(["subtitle"]), json!(["text"]), json!(["text", "image", "text"])]
+            {
                 let job = http.post("/api/v1/jobs", &json!({"source": source, "accept": accept})).await;
                 assert_eq!(job.status, 202, "{}", job.text);
                 let ended = http.wait(job.json["id"].as_str().expect("an id")).await;

@@ -55,7 +55,9 @@ async fn bytes_are_kept_to() {
 #[tokio::test]
 async fn seconds_are_kept_to() {
     let site = Site::new().await;
-    for (name, act) in [("/silent", Act::Silent), ("/drip", Act::Drip { bytes: 4000, pause: Duration::from_millis(50) })] {
+    for (name, act) in
+        [("/silent", Act::Silent), ("/drip", Act::Drip { bytes: 4000, pause: Duration::from_millis(50) })]
+    {
         let url = site.origin.script(name, wav(3 << 20), &[], act);
         let begun = Instant::now();
         let job = outcome(&site, json!({"type": "url", "url": url}), "packets", json!({"max_seconds": 1})).await;

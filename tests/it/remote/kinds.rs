@@ -46,10 +46,8 @@ async fn every_sample_is_the_same_from_a_url_as_from_a_file() {
 #[tokio::test]
 async fn every_profile_reads_from_a_url_as_from_a_file() {
     let site = Site::new().await;
-    for (name, bytes) in [
-        ("a.mp4", std::fs::read(samples::path("mp4")).expect("a sample")),
-        ("long.wav", wav(3 << 20)),
-    ] {
+    for (name, bytes) in [("a.mp4", std::fs::read(samples::path("mp4")).expect("a sample")), ("long.wav", wav(3 << 20))]
+    {
         let file = site.installation.put(name, &bytes);
         let url = site.origin.serve(&format!("/{name}"), bytes.clone());
         for profile in ["quick", "standard", "packets", "frames"] {
@@ -61,7 +59,10 @@ async fn every_profile_reads_from_a_url_as_from_a_file() {
             let (local_job, local) = ask(json!({"type": "path", "path": file})).await;
             let (remote_job, remote) = ask(json!({"type": "url", "url": url})).await;
             if name == "long.wav" && profile == "frames" {
-                assert_eq!((&local["failure"]["code"], &remote["failure"]["code"]), (&json!("no_video"), &json!("no_video")));
+                assert_eq!(
+                    (&local["failure"]["code"], &remote["failure"]["code"]),
+                    (&json!("no_video"), &json!("no_video"))
+                );
                 continue;
             }
             assert_eq!(remote["state"], "succeeded", "{name} {profile}: {remote}");
@@ -127,7 +128,8 @@ async fn redirects_are_followed_and_headers_stay_with_their_origin() {
     let kept = |origin: &Origin, path: &str| {
         let asked = origin.exchanges_of(path);
         assert!(asked.len() > 3, "{path} was read in {} requests", asked.len());
-        asked.iter().filter(|e| e.header("authorization").is_some() && e.header("x-own").is_some()).count() == asked.len()
+        asked.iter().filter(|e| e.header("authorization").is_some() && e.header("x-own").is_some()).count()
+            == asked.len()
     };
     assert!(kept(&here, "/near.wav"), "headers reach every request of their origin");
     let far = there.exchanges_of("/end.wav");

@@ -103,9 +103,15 @@ async fn a_profile_opens_what_it_says_to_whom_it_was_granted() {
     let refused = ask(&other, object("public/a.mp4")).await;
     assert_eq!(refused.problem(400, "no_s3_profile"), unknown, "one not granted looks like one that is not there");
     assert_eq!(refused.json["errors"][0]["pointer"], "#/source/profile");
-    sqlx::query("update tenant set s3_profiles = '{elsewhere}' where name = 'other'").execute(&installation.db).await.expect("grants");
+    sqlx::query("update tenant set s3_profiles = '{elsewhere}' where name = 'other'")
+        .execute(&installation.db)
+        .await
+        .expect("grants");
     ask(&other, object("public/a.mp4")).await.problem(400, "no_s3_profile");
-    sqlx::query("update tenant set s3_profiles = '{archive}' where name = 'other'").execute(&installation.db).await.expect("grants");
+    sqlx::query("update tenant set s3_profiles = '{archive}' where name = 'other'")
+        .execute(&installation.db)
+        .await
+        .expect("grants");
     assert_eq!(ask(&other, object("public/a.mp4")).await.status, 202);
 }
 
@@ -135,7 +141,7 @@ async fn a_worker_without_the_profile_leaves_the_job_to_one_with_it() {
 #[tokio::test]
 async fn a_store_that_fails_is_asked_again() {
     let site = Site::new().await;
-    let file = profiles(&site.installation, &site.origin.url("")) ;
+    let file = profiles(&site.installation, &site.origin.url(""));
     let settings = [("S3_PROFILES_FILE", file.as_str())];
     let (_api, http) = site.installation.api(&settings);
     let _worker = site.installation.worker(&settings);
@@ -152,6 +158,8 @@ async fn a_store_that_fails_is_asked_again() {
         assert_eq!(ended["failure"]["code"].as_str(), code, "{name}: {ended}");
     }
     let signed = site.origin.exchanges_of("/media/public/once");
-    let by_us = |e: &tests::origin::Exchange| e.header("authorization").is_some_and(|a| a.starts_with("AWS4-HMAC-SHA256 Credential=AKIDTEST/"));
+    let by_us = |e: &tests::origin::Exchange| {
+        e.header("authorization").is_some_and(|a| a.starts_with("AWS4-HMAC-SHA256 Credential=AKIDTEST/"))
+    };
     assert!(signed.len() > 2 && signed.iter().all(by_us), "{signed:?}");
 }

@@ -46,16 +46,24 @@ fn sources(site: &Site) -> Vec<(&'static str, Value)> {
     let mp4 = || std::fs::read(samples::path("mp4")).expect("a sample");
     let origin = &site.origin;
     let port = origin.address().port();
-    let with_user = |path: &str| format!("http://Sesame4711:hunter2hunter2@127.0.0.1:{port}{path}?X-Signature=sig8badf00d#f");
-    let with_headers = |path: &str| json!({"type": "url", "url": origin.url(&format!("{path}?s=sig8badf00d")),
-        "headers": {"Authorization": "Bearer hdr9c0ffee", "Cookie": "a=cookie5eed"}});
+    let with_user =
+        |path: &str| format!("http://Sesame4711:hunter2hunter2@127.0.0.1:{port}{path}?X-Signature=sig8badf00d#f");
+    let with_headers = |path: &str| {
+        json!({"type": "url", "url": origin.url(&format!("{path}?s=sig8badf00d")),
+        "headers": {"Authorization": "Bearer hdr9c0ffee", "Cookie": "a=cookie5eed"}})
+    };
     origin.serve("/good.mp4", mp4());
     origin.serve("/headers.mp4", mp4());
     origin.script("/forbidden.mp4", mp4(), &[], Act::status(403));
     origin.script("/text.mp4", b"no media at all, only words".to_vec(), &[], Act::Serve);
     origin.script("/lost.mp4", mp4(), &[], Act::Refuse);
     origin.script("/moved.mp4", mp4(), &[], Act::Redirect(302, "/good.mp4?t=moved6fee1".to_owned()));
-    origin.script("/away.mp4", mp4(), &[], Act::Redirect(302, "http://moved6fee1:x@127.0.0.1:1/?t=moved6fee1".to_owned()));
+    origin.script(
+        "/away.mp4",
+        mp4(),
+        &[],
+        Act::Redirect(302, "http://moved6fee1:x@127.0.0.1:1/?t=moved6fee1".to_owned()),
+    );
     vec![
         ("/good.mp4", json!({"type": "url", "url": with_user("/good.mp4")})),
         ("/headers.mp4", with_headers("/headers.mp4")),

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tests::origin::Act;
 use tests::samples;
 
@@ -46,10 +46,15 @@ async fn cancel_ends_a_hanging_read_within_two_seconds() {
 #[tokio::test]
 async fn a_hanging_read_says_so_while_it_hangs() {
     let site = Site::with(&[("LEASE_SECONDS", "4")]).await;
-    let job = hanging(&site, "/a.wav", Act::Silent).await;
-    // nothing is known of an object whose server has not answered; the job just runs
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(site.http.get(&format!("/api/v1/jobs/{job}")).await.json["state"], "running");
+    let url = site.origin.script("/a.wav", wav(3 << 20), &[Act::Serve], Act::Silent);
+    let silent = submit(&site.http, &json!({"source": {"type": "url", "url": url}, "profile": "packets"})).await;
+    let reason = until("the job says why nothing moves", async || {
+        let job = site.http.get(&format!("/api/v1/jobs/{silent}")).await.json;
+        assert!(job["state"] != "failed" && job["attempt"] != 2, "{job}");
+        job["progress"]["stalled"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(reason, "Waiting for the server's answer.");
     let job = hanging(&site, "/b.wav", creeping()).await;
     let progress = until("there is progress", async || {
         let job = site.http.get(&format!("/api/v1/jobs/{job}")).await.json;

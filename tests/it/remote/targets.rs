@@ -32,7 +32,12 @@ async fn no_forbidden_target_is_taken() {
             ("/api/v1/probe/url", json!({"url": target})),
         ] {
             let answer = site.http.post(path, &body).await;
-            assert_eq!((answer.status.as_u16(), &answer.json["code"]), (400, &json!("url_not_allowed")), "{target}: {}", answer.text);
+            assert_eq!(
+                (answer.status.as_u16(), &answer.json["code"]),
+                (400, &json!("url_not_allowed")),
+                "{target}: {}",
+                answer.text
+            );
         }
     }
     for target in ["", " ", "https://", "https:///", "https://[", "https://host:99999/", "https://ho st/", "\u{0}"] {
@@ -41,7 +46,8 @@ async fn no_forbidden_target_is_taken() {
     }
     println!("{} targets refused at submission", targets.len());
     assert_eq!(listener.heard(), 0);
-    let jobs: i64 = sqlx::query_scalar("select count(*) from job").fetch_one(&site.installation.db).await.expect("counts");
+    let jobs: i64 =
+        sqlx::query_scalar("select count(*) from job").fetch_one(&site.installation.db).await.expect("counts");
     assert_eq!(jobs, 0, "nothing was stored");
 }
 
@@ -68,7 +74,8 @@ async fn what_only_resolution_tells_is_refused_by_the_worker() {
             ("EGRESS_ALLOW_CIDRS", &format!("127.0.0.1/32:{}", listener.port())),
         ]);
         drop(origin);
-        submit(&http, &json!({"source": {"type": "url", "url": format!("http://127.0.0.1:{}/a", listener.port())}})).await
+        submit(&http, &json!({"source": {"type": "url", "url": format!("http://127.0.0.1:{}/a", listener.port())}}))
+            .await
     };
     let job = site.http.wait(&job).await;
     assert_eq!((&job["failure"]["code"], &job["attempt"]), (&json!("url_not_allowed"), &json!(1)), "{job}");
@@ -105,8 +112,11 @@ async fn schemes_do_not_mix_to_a_way_in() {
         (Installation::new().await, Origin::start(), TlsOrigin::start(), Listener::start());
     let ports = [plain.address().port(), secure.port()].map(|port| format!("127.0.0.1/32:{port}")).join(",");
     let certificate = secure.certificate().display().to_string();
-    let egress =
-        [("EGRESS_SCHEMES", "https,http"), ("EGRESS_ALLOW_CIDRS", ports.as_str()), ("EGRESS_CA_FILE", certificate.as_str())];
+    let egress = [
+        ("EGRESS_SCHEMES", "https,http"),
+        ("EGRESS_ALLOW_CIDRS", ports.as_str()),
+        ("EGRESS_CA_FILE", certificate.as_str()),
+    ];
     let (_api, http) = installation.api(&egress);
     let _worker = installation.worker(&egress);
     let probe = async |url: &str| -> Value {
@@ -117,7 +127,9 @@ async fn schemes_do_not_mix_to_a_way_in() {
     whole.extend(&mp4);
     let good = secure.answer("good.mp4", &whole);
     assert_eq!(probe(&good).await["state"], "succeeded", "the way itself is open");
-    let to = |location: &str| format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+    let to = |location: &str| {
+        format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
     let http_to_https = plain.script("/up", Vec::new(), &[], Act::Redirect(302, good.clone()));
     assert_eq!(probe(&http_to_https).await["state"], "succeeded", "from http to https is allowed");
 
