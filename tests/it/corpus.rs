@@ -28,7 +28,7 @@ const PARTS: [&str; 6] = ["media", "completeness", "suspicious", "degraded", "pa
 /// Words in the names of numbers that an encoder's build decides.
 const ENCODED: [&str; 6] = ["bytes", "bit_rate", "byte", "coverage", "share", "pkt"];
 /// Members that an encoder's build decides as a whole.
-const BUILD: [&str; 15] = [
+const BUILD: [&str; 16] = [
     "writing_application",
     "encoder",
     "ENCODER",
@@ -39,6 +39,7 @@ const BUILD: [&str; 15] = [
     "peak",
     "average",
     "peak_at_seconds",
+    "picture_type",
     "picture_types",
     "listed",
     "distances",

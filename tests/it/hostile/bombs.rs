@@ -86,7 +86,7 @@ async fn every_bomb_is_defused() {
         let job = probe(&http, &format!("/{}", bomb.name)).await;
         std::fs::remove_file(path).expect("it is ours");
         let provenance = &job["result"]["provenance"];
-        let mega = |v: &serde_json::Value| v.as_u64().map_or("-".into(), |n| format!("{:.1}", n as f64 / 1e6));
+        let mega = |v: &Value| v.as_u64().map_or("-".into(), |n| format!("{:.1}", n as f64 / 1e6));
         println!(
             "{:24} {:>7.1} {:>9} {:>8}  {:18} {}",
             bomb.name,
