@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One run of ffprobe through the launcher.
 struct Attack<'a> {
     walls: &'static str,
+    /// Walls that are left out.
+    without: &'a [&'a str],
     memory_bytes: u64,
     cpu_seconds: u64,
     patience: Duration,
@@ -56,6 +58,7 @@ impl<'a> Attack<'a> {
     fn on(input: &'a Path) -> Self {
         Self {
             walls: WALLS,
+            without: &[],
             memory_bytes: MEMORY,
             cpu_seconds: 10,
             patience: PATIENCE,
@@ -111,6 +114,7 @@ impl<'a> Attack<'a> {
             "execute": [program(), Path::new("/lib64/ld-linux-x86-64.so.2"), Path::new("/lib/ld-linux-aarch64.so.1")],
             "read": read,
             "reach": "file",
+            "without": self.without,
         });
         Command::new(binaries::path("ffprobe-worker"))
             .arg("jail")
@@ -222,6 +226,7 @@ fn the_walls_stop_connections() {
         Attack { options, walls: NO_WALLS, ..Attack::on(&path) }.run();
         assert!(ear.heard() > before, "{name} works without them");
     }
+    each_wall_stops_connections(&scene, &ear);
     // an address for the input itself
     let path = scene.folder.join("secret.ts");
     for scheme in ["http", "tcp", "udp"] {
@@ -230,9 +235,34 @@ fn the_walls_stop_connections() {
         Attack { name: &name, patience: short, ..Attack::on(&path) }.run();
         assert_eq!(ear.heard(), before, "{scheme}");
         if scheme != "udp" {
-            // a receiver says nothing first, so there is nothing to hear of it
+            // a receiver says nothing first: the worker's own tests send a datagram
             Attack { name: &name, patience: short, walls: NO_WALLS, ..Attack::on(&path) }.run();
             assert!(ear.heard() > before, "{scheme} works without them");
+        }
+    }
+}
+
+/// Three walls stop a connection: each is enough, and without all three nothing else stops it.
+fn each_wall_stops_connections(scene: &Scene, ear: &Listener) {
+    const THREE: [&str; 3] = ["network_namespace", "landlock_tcp", "seccomp"];
+    let exploit = exploits::named("hls_http.mp4");
+    let path = exploit.write(scene);
+    let Plain::ObeysWith(options) = exploit.plain else { panic!("it needs options") };
+    let connects = |without: &[&str]| {
+        let before = ear.heard();
+        Attack { options, without, read: &[&scene.folder], ..Attack::on(&path) }.run();
+        ear.heard() > before
+    };
+    assert!(connects(&THREE), "it works without all three");
+    let offered =
+        Command::new(binaries::path("ffprobe-worker")).arg("canary").output().expect("the canary runs").stdout;
+    let offered: serde_json::Value = serde_json::from_slice(&offered).expect("JSON");
+    for wall in THREE {
+        let others: Vec<&str> = THREE.into_iter().filter(|other| *other != wall).collect();
+        if offered[wall]["status"] == "active" {
+            assert!(!connects(&others), "{wall} alone does not stop it");
+        } else {
+            println!("{wall} is not tried: {}", offered[wall]);
         }
     }
 }

@@ -12,6 +12,7 @@ mod changes;
 mod chaos;
 mod cli;
 mod completeness;
+mod corpus;
 mod health;
 mod hostile;
 mod inputs;

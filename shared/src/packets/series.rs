@@ -177,7 +177,8 @@ fn read(plain: &mut &[u8]) -> Option<Series> {
     let width =
         1_i64.checked_shl(u32::try_from(take(plain)?).ok()?).filter(|width| (1..=2 * MAX_SECONDS).contains(width))?;
     let count = usize::try_from(take(plain)?).ok().filter(|count| *count <= MAX_BUCKETS)?;
-    if first.checked_mul(width)?.abs() > 2 * MAX_SECONDS {
+    // the lowest number there is has no opposite
+    if first.checked_mul(width)?.unsigned_abs() > (2 * MAX_SECONDS).unsigned_abs() {
         return None;
     }
     let mut buckets = vec![Bucket::default(); count];

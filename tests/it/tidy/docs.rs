@@ -38,6 +38,23 @@ fn every_error_code_is_documented() {
     }
 }
 
+/// The tables of evidence name codes that exist, each with its class, and every code that a file can end with.
+#[test]
+fn the_page_of_failures_names_real_codes() {
+    let page = read("docs/failures.md").text;
+    let mut named = BTreeSet::new();
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [.., code, class] = cells[..] else { continue };
+        let Some(code) = FailureCode::ALL.iter().find(|known| code == format!("`{}`", known.as_str())) else {
+            continue;
+        };
+        assert_eq!(serde_json::to_value(code.class()).expect("a word"), class, "{line}");
+        named.insert(code.as_str());
+    }
+    assert!(named.len() > 25, "{named:?}");
+}
+
 #[test]
 fn links_lead_somewhere() {
     let mut pages = files(&["docs"], ".md");

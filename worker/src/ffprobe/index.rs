@@ -33,6 +33,8 @@ struct Stream {
     duration_ts: Value,
     #[serde(default)]
     start_pts: Value,
+    #[serde(default)]
+    bit_rate: Value,
 }
 
 impl Stream {
@@ -43,8 +45,8 @@ impl Stream {
     }
 }
 
-/// The warning that an index was left out, if one was: a track of which nothing was read (it has no start), whose index
-/// alone is larger than the largest allocation, or which stands beside indexes that fill half of the memory.
+/// The warning that an index was left out, if one was: a track without a start or without a bit rate, whose index alone is
+/// larger than the largest allocation, or which stands beside indexes that fill half of the memory.
 pub(super) fn lost(main: &str, memory_bytes: u64) -> Option<String> {
     let answer: Answer = serde_json::from_str(main).ok()?;
     if !answer.format.format_name.starts_with("mov,") {
@@ -53,7 +55,8 @@ pub(super) fn lost(main: &str, memory_bytes: u64) -> Option<String> {
     let all = answer.streams.iter().map(Stream::index_bytes).fold(0, u64::saturating_add);
     let is_lost = |stream: &&Stream| {
         let own = stream.index_bytes();
-        stream.start_pts.is_null() && own > 0 && (own > MAX_ALLOC_BYTES || all > memory_bytes / 2)
+        let is_incomplete = stream.start_pts.is_null() || stream.bit_rate.is_null();
+        is_incomplete && own > 0 && (own > MAX_ALLOC_BYTES || all > memory_bytes / 2)
     };
     let stream = answer.streams.iter().find(is_lost)?;
     let bytes = if stream.index_bytes() > MAX_ALLOC_BYTES { stream.index_bytes() } else { all };
@@ -79,13 +82,15 @@ mod tests {
 
     #[test]
     fn an_index_that_does_not_fit_is_missed() {
-        let (read, unread) = (r#","start_pts":0"#, "");
+        let (read, unread) = (r#","start_pts":0,"bit_rate":"1""#, "");
+        let cut = r#","start_pts":0"#;
         let ten_million = || track(10_000_000, 20_000_000, read);
         for (streams, missed) in [
             (vec![track(30_000_000, 60_000_000, unread)], true),
             (vec![track(30_000_000, 60_000_000, read)], false),
             (vec![ten_million()], false),
             (vec![ten_million(), ten_million(), ten_million(), track(10, 20, unread)], true),
+            (vec![ten_million(), ten_million(), ten_million(), track(10_000_000, 20_000_000, cut)], true),
             (vec![ten_million(), track(10, 20, unread)], false),
             // an hour of PCM, of which the profile quick read nothing
             (vec![track(172_800_000, 172_800_000, unread)], false),

@@ -261,6 +261,9 @@ fn fail(code: FailureCode, message: impl Into<String>) -> Failure {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::jail::Usage;

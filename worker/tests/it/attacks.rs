@@ -90,8 +90,11 @@ async fn the_network_is_out_of_reach() {
     let tcp = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo {SPOILS}");
     stopped_by(&tcp, &given, &[], &["landlock_tcp", "network_namespace", "seccomp"], &none());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let udp = format!("exec 3<>/dev/udp/127.0.0.1/{} && echo {SPOILS}", socket.local_addr().unwrap().port());
+    socket.set_nonblocking(true).unwrap();
+    let udp = format!("echo x >/dev/udp/127.0.0.1/{} && echo {SPOILS}", socket.local_addr().unwrap().port());
     stopped_by(&udp, &given, &[], &["seccomp"], &none());
+    let received = || std::iter::from_fn(|| socket.recv(&mut [0; 8]).ok()).count();
+    assert_eq!(received(), 1, "the one datagram of the run without walls");
 
     // remote input: its own port and no other; the filter lets TCP through there, so only the other two hold
     let input = TcpListener::bind("127.0.0.1:0").unwrap();

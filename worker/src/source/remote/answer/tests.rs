@@ -146,3 +146,17 @@ proptest::proptest! {
         }
     }
 }
+
+/// The rows of the page that name a status say what happens to it.
+#[test]
+fn the_page_of_failures_knows_every_status() {
+    let page = include_str!("../../../../../docs/failures.md");
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| status ")).collect();
+    for row in &rows {
+        let [status, code, ..] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let status = StatusCode::from_bytes(status.as_bytes()).unwrap();
+        let fault = first(status, &HeaderMap::new(), "/a", 1, SystemTime::UNIX_EPOCH).unwrap_err();
+        assert_eq!(fault.code.as_str(), code.trim_matches('`'), "{status}");
+    }
+    assert!(rows.len() > 8, "{rows:?}");
+}
