@@ -14,6 +14,7 @@ mod cli;
 mod completeness;
 mod health;
 mod hostile;
+mod huge;
 mod inputs;
 mod jobs;
 mod lifecycle;

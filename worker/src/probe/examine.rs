@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::completeness::Completeness;
 use shared::frames::{Plan, PlanError};
-use shared::job::{Claim, Estimate, Failure, FailureClass, FailureCode, Profile};
+use shared::job::{Claim, Failure, FailureClass, FailureCode, Profile};
 use shared::packets::{self, Packets, Series, StreamInfo};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -46,13 +46,13 @@ pub(super) async fn examine(worker: &Worker, claim: &Claim, cancel: Cancellation
         Err(failure) => return failure.into(),
     };
     pace.begin(claim.job.profile, &input);
-    let need = Estimate::of(claim.job.profile, input.size).bytes;
+    let size = input.size;
     // only a scan is sure to read it all
-    if let (Profile::Packets, Some(most)) = (claim.job.profile, budget.max_read_bytes.filter(|most| need > *most)) {
-        let message = format!("This profile would read about {need} bytes of the input; the budget is {most}.");
+    if let (Profile::Packets, Some(most)) = (claim.job.profile, budget.max_read_bytes.filter(|most| size > *most)) {
+        let message = format!("The profile packets reads the whole input of {size} bytes; the budget is {most}.");
         return Failure::new(FailureCode::BudgetExceeded, message).into();
     }
-    let (name, size) = (input.name.clone(), input.size);
+    let name = input.name.clone();
     let examination = Examination { worker, ffprobe, claim, pace, cancel, input, until };
     let (run, found) = examination.run().await;
     let provenance = examination.provenance(&run, found.scan_arguments.as_deref());
@@ -139,7 +139,7 @@ impl Examination<'_> {
             accept: options.accept.clone(),
             limits,
             cancel: self.cancel.clone(),
-            bytes_read: self.pace.next_run(),
+            bytes_read: self.pace.counter(),
         })
     }
 
