@@ -2,7 +2,6 @@
 //! none connects, none takes more memory or time than a job may, each ends with the code that stands here, and the worker
 //! goes on. That the attacks work where a protection is missing is shown in `attacks`.
 
-mod big;
 mod bombs;
 mod exploits;
 mod watch;

@@ -13,6 +13,7 @@ pub mod big;
 pub mod binaries;
 pub mod bombs;
 pub mod containers;
+pub mod cost;
 pub mod exploits;
 pub mod http;
 pub mod installation;

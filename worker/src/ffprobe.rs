@@ -55,7 +55,7 @@ pub struct Probe {
     pub limits: Limits,
     /// Ends it early.
     pub cancel: CancellationToken,
-    /// Set to the bytes read so far, while it runs.
+    /// Grows by the bytes read, while it runs.
     pub bytes_read: Arc<AtomicU64>,
 }
 
@@ -218,7 +218,9 @@ impl Ffprobe {
     async fn add_first_frame(&self, run: &mut Run, probe: &Probe, wanted: &first_frame::Wanted) {
         let left = probe.limits.wall_ms.saturating_sub(run.usage.wall_ms);
         let most = u64::try_from(FIRST_FRAME_WITHIN.as_millis()).unwrap_or(u64::MAX);
-        let limits = Limits { wall_ms: left.min(most), ..probe.limits };
+        let spent = run.usage.bytes_read.unwrap_or(0);
+        let read_bytes = probe.limits.read_bytes.map(|most| most.saturating_sub(spent));
+        let limits = Limits { wall_ms: left.min(most), read_bytes, ..probe.limits };
         let arguments = arguments::first_frame(wanted, probe);
         let ended = self.launch(&arguments, probe, limits, Stdout::Keep).await;
         let frame = ended.and_then(|ended| {

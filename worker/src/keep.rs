@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use shared::job::{Claim, Progress};
+use shared::job::{Claim, Lane, Progress};
 use shared::lifecycle::{self, Beat};
 use shared::queue::Bell;
 use tokio::sync::broadcast::error::RecvError;
@@ -15,6 +15,10 @@ use crate::Worker;
 
 /// Longest time between beats while Redis is away, when only they tell that somebody wants the job canceled.
 const BEAT_DEAF: Duration = Duration::from_secs(1);
+
+/// Longest time between beats of a scan, which carry how far it is: a person may be watching. Each is one update of one
+/// row by its key, so ten scans at once cost PostgreSQL five updates a second.
+const BEAT_WATCHED: Duration = Duration::from_secs(2);
 
 /// The times of a lease, each a part of it: a short lease is kept as safely as a long one.
 struct Rhythm {
@@ -29,8 +33,9 @@ struct Rhythm {
 }
 
 impl Rhythm {
-    fn of(lease: Duration) -> Self {
-        let beat = lease / 4;
+    fn of(lease: Duration, lane: Lane) -> Self {
+        let longest = if lane == Lane::Scan { BEAT_WATCHED } else { Duration::MAX };
+        let beat = (lease / 4).min(longest);
         Self { beat, beat_deaf: beat.min(BEAT_DEAF), patience: lease * 3 / 20, self_fence: lease * 4 / 5 }
     }
 
@@ -60,7 +65,7 @@ pub async fn keep(
     progress: impl Fn() -> Option<Progress>,
 ) -> Stop {
     let mut bells = worker.bells.subscribe();
-    let rhythm = Rhythm::of(claim.lease);
+    let rhythm = Rhythm::of(claim.lease, claim.job.lane);
     let mut good_until = claimed_from + rhythm.self_fence;
     let mut hearing = worker.hearing.subscribe();
     let mut next = Instant::now() + rhythm.until_beat(&mut hearing);

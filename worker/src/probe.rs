@@ -6,6 +6,7 @@ mod examine;
 mod input;
 mod pace;
 mod settle;
+mod share;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -51,7 +51,7 @@ pub(crate) struct Launch<'a, 's> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     /// Ends the run early.
     pub(crate) cancel: &'a CancellationToken,
-    /// Set to the bytes read so far, while it runs.
+    /// Grows by the bytes read, while it runs.
     pub(crate) bytes_read: &'a AtomicU64,
 }
 
@@ -93,7 +93,8 @@ pub(crate) struct Ended {
 pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
     let started = Instant::now();
     let limits = launch.order.limits;
-    let (cancel, noted) = (launch.cancel, launch.bytes_read);
+    let cancel = launch.cancel;
+    let noted = Noted { total: launch.bytes_read, before: launch.bytes_read.load(Ordering::Relaxed) };
     let Spawned { mut running, mut streams, handover, cell } = spawn(launch)?;
     let mut meter = Meter::new(running.pid);
     let over_budget =
@@ -113,7 +114,7 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
                 awaited = None;
             }
             _ = tick.tick() => {
-                let read = note(meter.sample(), noted);
+                let read = noted.note(meter.sample());
                 if over_budget(read) {
                     break Some(End::ReadBudget);
                 }
@@ -121,7 +122,7 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
             step = streams.step() => match step {
                 Step::Stdout if streams.stdout_bytes() > limits.stdout_bytes => break Some(End::TooMuchOutput),
                 // what is kept ffprobe writes last of all, so now it is as large as it gets
-                Step::Stdout if streams.keeps() => { note(meter.sample(), noted); }
+                Step::Stdout if streams.keeps() => { noted.note(meter.sample()); }
                 Step::Stdout | Step::Stderr => {}
                 Step::Refused => break Some(End::Refused),
                 Step::Closed => break None,
@@ -142,7 +143,7 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
         spent = timeout(GONE_WITHIN, running.exited()).await.unwrap_or_default();
     }
     let mut usage = meter.total(started.elapsed(), spent);
-    note(usage.bytes_read, noted);
+    noted.note(usage.bytes_read);
     usage.group_peak_bytes = cell.as_ref().and_then(Cell::peak_bytes);
     let status = running.reap().await?;
     let end = match (cut_short, status.code()) {
@@ -157,12 +158,20 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
     Ok(Ended { end, stdout, stderr, usage })
 }
 
-/// Stores what is known and gives it back.
-fn note(bytes: Option<u64>, into: &AtomicU64) -> Option<u64> {
-    if let Some(bytes) = bytes {
-        into.store(bytes, Ordering::Relaxed);
+/// Where bytes read are added up over several runs.
+struct Noted<'a> {
+    total: &'a AtomicU64,
+    before: u64,
+}
+
+impl Noted<'_> {
+    /// Stores what is known of this run and gives it back.
+    fn note(&self, bytes: Option<u64>) -> Option<u64> {
+        if let Some(bytes) = bytes {
+            self.total.store(self.before.saturating_add(bytes), Ordering::Relaxed);
+        }
+        bytes
     }
-    bytes
 }
 
 /// A run that has begun.

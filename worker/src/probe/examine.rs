@@ -5,11 +5,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use shared::completeness::Completeness;
 use shared::frames::{Plan, PlanError};
-use shared::job::{Claim, Estimate, Failure, FailureClass, FailureCode, Profile, ReuseOf};
-use shared::lifecycle::Reuse;
+use shared::job::{Claim, Failure, FailureClass, FailureCode, Profile};
 use shared::packets::{self, Packets, Series, StreamInfo};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::describe::{Found, describe};
 use super::input::Input;
 use super::pace::Pace;
+use super::share::{Share, share};
 use super::{End, met_limits_before};
 use crate::Worker;
 use crate::ffprobe::{Ffprobe, Probe, Run, Scan};
 use crate::jail::Limits;
-use crate::metrics::Looked;
 use crate::settings::ResourceRetry;
 
 /// One attempt at work.
@@ -49,18 +47,18 @@ pub(super) async fn examine(worker: &Worker, claim: &Claim, cancel: Cancellation
         Err(failure) => return failure.into(),
     };
     pace.begin(claim.job.profile, &input);
+    let size = input.size;
+    // only a scan is sure to read it all
+    if let (Profile::Packets, Some(most)) = (claim.job.profile, budget.max_read_bytes.filter(|most| size > *most)) {
+        let message = format!("The profile packets reads the whole input of {size} bytes; the budget is {most}.");
+        return Failure::new(FailureCode::BudgetExceeded, message).into();
+    }
     let shares = match share(worker, ffprobe, claim, &input).await {
         Share::Alone => false,
         Share::First => true,
         Share::Settled(reuse) => return End::Shared(reuse),
     };
-    let need = Estimate::of(claim.job.profile, input.size).bytes;
-    // only a scan is sure to read it all
-    if let (Profile::Packets, Some(most)) = (claim.job.profile, budget.max_read_bytes.filter(|most| need > *most)) {
-        let message = format!("This profile would read about {need} bytes of the input; the budget is {most}.");
-        return Failure::new(FailureCode::BudgetExceeded, message).into();
-    }
-    let (name, size) = (input.name.clone(), input.size);
+    let name = input.name.clone();
     let examination = Examination { worker, ffprobe, claim, pace, cancel, input, until };
     let (run, found) = examination.run().await;
     if shares && (run.outcome.is_err() || examination.input.has_changed().await) {
@@ -71,44 +69,6 @@ pub(super) async fn examine(worker: &Worker, claim: &Claim, cancel: Cancellation
     }
     let provenance = examination.provenance(&run, found.scan_arguments.as_deref());
     describe(name, size, run, found, provenance).await
-}
-
-/// What a job that may share a result has to do.
-enum Share {
-    /// Its own work, and nobody else's.
-    Alone,
-    /// Its own work, which others wait for.
-    First,
-    /// Nothing more here.
-    Settled(Reuse),
-}
-
-/// Looks for the result of another job, if this one may take it.
-async fn share(worker: &Worker, ffprobe: &Ffprobe, claim: &Claim, input: &Input) -> Share {
-    let options = &claim.job.options;
-    let (Some(ReuseOf::Result), Some(identity)) = (options.reuse, &input.identity) else { return Share::Alone };
-    let look = json!([
-        identity,
-        claim.job.profile,
-        options.accept,
-        options.frames,
-        ffprobe.version(),
-        worker.identity.version
-    ]);
-    let fingerprint = Sha256::digest(look.to_string()).into();
-    let found = shared::lifecycle::reuse(&worker.db, claim, &fingerprint, &input.name, worker.reuse_max_age).await;
-    let (word, share) = match found {
-        Ok(Reuse::Run) => ("miss", Share::First),
-        Ok(reuse @ Reuse::Taken(_)) => ("hit", Share::Settled(reuse)),
-        Ok(reuse @ Reuse::Waits(_)) => ("wait", Share::Settled(reuse)),
-        Ok(Reuse::NotOurs) => ("lost", Share::Settled(Reuse::NotOurs)),
-        Err(error) => {
-            tracing::warn!(%error, "no look for a result to share; the job is run");
-            ("error", Share::Alone)
-        }
-    };
-    worker.metrics.reuse.get_or_create(&Looked { outcome: word }).inc();
-    share
 }
 
 /// The answer, or the failure that the job's budget of time is over.
@@ -191,7 +151,7 @@ impl Examination<'_> {
             accept: options.accept.clone(),
             limits,
             cancel: self.cancel.clone(),
-            bytes_read: self.pace.next_run(),
+            bytes_read: self.pace.counter(),
         })
     }
 

@@ -17,10 +17,8 @@ const ALMOST: f64 = 99.9;
 #[derive(Default)]
 pub(super) struct Pace {
     begun: OnceLock<Begun>,
-    /// Bytes read by the run that goes on, set by the jail.
-    run: Arc<AtomicU64>,
-    /// Bytes read by the runs before it.
-    before: AtomicU64,
+    /// Bytes read by all runs of ffprobe, counted by the jail.
+    read: Arc<AtomicU64>,
     /// Where in the input the scan is.
     position: AtomicU64,
     shown: Mutex<Option<Shown>>,
@@ -48,10 +46,9 @@ impl Pace {
         let _ = self.begun.set(begun);
     }
 
-    /// What the next run of ffprobe counts its bytes in.
-    pub(super) fn next_run(&self) -> Arc<AtomicU64> {
-        self.before.fetch_add(self.run.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        Arc::clone(&self.run)
+    /// What runs of ffprobe count their bytes in.
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read)
     }
 
     /// The scan has come this far into the input.
@@ -63,7 +60,7 @@ impl Pace {
     pub(super) fn bytes_read(&self) -> u64 {
         match self.begun.get().and_then(|b| b.remote.as_ref()) {
             Some(remote) => remote.account().bytes,
-            None => self.before.load(Ordering::Relaxed) + self.run.load(Ordering::Relaxed),
+            None => self.read.load(Ordering::Relaxed),
         }
     }
 

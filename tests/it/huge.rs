@@ -1,0 +1,22 @@
+//! Huge files and scans through the whole product: what they cost, what they find, what ends them. Real binaries, real
+//! HTTP, files of up to 50 GB that are mostly holes.
+
+mod limits;
+mod looks;
+mod packets;
+mod scan;
+
+use serde_json::Value;
+use tests::cost::Site;
+
+/// How a job ended: its failure's code, or its state.
+fn ending(job: &Value) -> &str {
+    job["failure"]["code"].as_str().unwrap_or_else(|| job["state"].as_str().unwrap_or("no state"))
+}
+
+/// The job as it stands, without waiting.
+async fn show(site: &Site, id: &str) -> Value {
+    let answer = site.http.get(&format!("/api/v1/jobs/{id}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json
+}

@@ -1,0 +1,41 @@
+//! Healthy files of 50 GB, by path and over HTTP: described right, and for the price of a small one.
+
+use tests::big::Shape;
+use tests::cost::{Look, Site, Way};
+
+/// How much longer a large file may take than its small sibling.
+const RATIO: f64 = 1.5;
+/// Runs of each.
+const RUNS: usize = 4;
+/// Most bytes that are read of a large file: its index, and what ffprobe reads ahead.
+const MOST_READ: u64 = 64 << 20;
+
+#[tokio::test]
+async fn fifty_gb_cost_what_five_mb_cost() {
+    let site = Site::new(&[]).await;
+    let mut wrong = Vec::new();
+    println!(
+        "{:18} {:5} {:>9} {:>9} {:>6} {:>9} {:>9}",
+        "file", "way", "5 MB, ms", "50 GB, ms", "ratio", "MB read", "requests"
+    );
+    for way in [Way::Path, Way::Http] {
+        for shape in Shape::ALL {
+            let look = Look::take(&site, shape, way, RUNS).await;
+            println!(
+                "{:18} {:5} {:>9.0} {:>9.0} {:>6.2} {:>9.1} {:>9}",
+                shape.name(),
+                format!("{way:?}"),
+                look.small_ms,
+                look.large_ms,
+                look.ratio(),
+                look.read_bytes as f64 / 1e6,
+                look.requests
+            );
+            if look.ratio() > RATIO || look.read_bytes > MOST_READ {
+                wrong.push(format!("{} by {way:?}: {look:?}", shape.name()));
+            }
+            wrong.extend(look.wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
