@@ -66,7 +66,9 @@ fn blank(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let is_build = BUILD.contains(&name.as_str()) || name.starts_with("_STATISTICS");
+                // MXF numbers its packages at random
+                let is_random = name.ends_with("_umid");
+                let is_build = is_random || BUILD.contains(&name.as_str()) || name.starts_with("_STATISTICS");
                 let is_encoded = value.is_number() && ENCODED.iter().any(|word| name.contains(word));
                 match value {
                     Value::Null | Value::Bool(_) => {}
