@@ -46,3 +46,8 @@ backlog: ## Measure what a million queued jobs cost, as ratios to an empty queue
 	cargo run --release -p bench --bin backlog
 
 .PHONY: backlog
+
+scan: ## Measure what files of 50 GB and scans of every packet cost, as ratios
+	cargo run --release -p bench --bin scan
+
+.PHONY: scan

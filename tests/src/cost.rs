@@ -13,7 +13,12 @@ use serde_json::{Value, json};
 
 use crate::big::{FIFTY_GB, FIVE_MB, Shape};
 use crate::origin::Origin;
+use crate::process::cpu_of;
+use crate::slow::is_gone;
 use crate::{Http, Installation, Program};
+
+/// How often a command is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What lets a worker and an API read from this machine's loopback.
 pub const LOOPBACK: [(&str, &str); 2] =
@@ -107,6 +112,19 @@ impl Look {
         self.large_ms / self.small_ms
     }
 
+    /// A row of a table: shape, way, both times in milliseconds, their ratio, megabytes and requests.
+    pub fn line(&self, shape: Shape, way: Way) -> String {
+        let (way, megabytes) = (format!("{way:?}"), self.read_bytes as f64 / 1e6);
+        format!(
+            "{:18} {way:5} {:>9.0} {:>9.0} {:>6.2} {megabytes:>9.1} {:>9}",
+            shape.name(),
+            self.small_ms,
+            self.large_ms,
+            self.ratio(),
+            self.requests
+        )
+    }
+
     /// Looks at both files of a shape with the profile `standard`, so often each, turn by turn.
     pub async fn take(site: &Site, shape: Shape, way: Way, runs: usize) -> Self {
         let mut look = Self { small_ms: f64::MAX, large_ms: f64::MAX, read_bytes: 0, requests: 0, wrong: Vec::new() };
@@ -163,6 +181,10 @@ pub struct ScanCost {
     pub runs: Duration,
     /// The quickest run of the same commands outside, both together.
     pub outside: Duration,
+    /// The least processor time of ffprobe within an attempt, both runs together.
+    pub cpu: Duration,
+    /// The least of the same commands outside.
+    pub outside_cpu: Duration,
     /// The last job.
     pub job: Value,
 }
@@ -173,26 +195,41 @@ impl ScanCost {
         self.runs.as_secs_f64() / self.outside.as_secs_f64()
     }
 
+    /// A row of a table: shape, way, the whole attempt, its runs and those outside in seconds, their ratio.
+    pub fn line(&self, shape: Shape, way: Way) -> String {
+        let (way, [attempt, runs, outside]) =
+            (format!("{way:?}"), [self.attempt, self.runs, self.outside].map(|time| time.as_secs_f64()));
+        format!("{:18} {way:5} {attempt:>9.2} {runs:>9.2} {outside:>9.2} {:>6.3}", shape.name(), self.ratio())
+    }
+
+    /// How much more processor time ffprobe took than outside.
+    pub fn cpu_ratio(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.outside_cpu.as_secs_f64()
+    }
+
     /// Scans a file so often and runs the same commands as often, turn by turn.
     pub async fn take(site: &Site, file: &Path, way: Way, runs: usize) -> Self {
-        let mut cost = Self { attempt: Duration::MAX, runs: Duration::MAX, outside: Duration::MAX, job: Value::Null };
+        let (most, job) = (Duration::MAX, Value::Null);
+        let mut cost = Self { attempt: most, runs: most, outside: most, cpu: most, outside_cpu: most, job };
         for _ in 0..runs {
             let job = site.run(&json!({"source": site.source(file, way), "profile": "packets"})).await;
             assert_eq!(job["state"], "succeeded", "{job}");
             cost.attempt = cost.attempt.min(site.took(&job).await);
             let provenance = &job["result"]["provenance"];
-            cost.runs = cost.runs.min(Duration::from_millis(provenance["wall_ms"].as_u64().expect("a time")));
+            let time = |name: &str| Duration::from_millis(provenance[name].as_u64().expect("a time"));
+            (cost.runs, cost.cpu) = (cost.runs.min(time("wall_ms")), cost.cpu.min(time("cpu_ms")));
             let outside = ["arguments", "scan_arguments"].map(|name| command(&provenance[name], file));
-            cost.outside = cost.outside.min(outside.into_iter().sum());
+            cost.outside = cost.outside.min(outside.iter().map(|(wall, _)| *wall).sum());
+            cost.outside_cpu = cost.outside_cpu.min(outside.iter().map(|(_, cpu)| *cpu).sum());
             cost.job = job;
         }
         cost
     }
 }
 
-/// How long the ffprobe of this machine takes with the arguments of a result, its output to nowhere. Its complaints too: over
+/// How long the ffprobe of this machine takes, and its processor time, with the arguments of a result, its output to nowhere. Its complaints too: over
 /// a hole H.264 writes megabytes of them. As courteous as in the jail.
-fn command(arguments: &Value, file: &Path) -> Duration {
+fn command(arguments: &Value, file: &Path) -> (Duration, Duration) {
     let arguments = arguments.as_array().expect("arguments").iter().map(|a| a.as_str().expect("a word"));
     let arguments: Vec<&str> = arguments.collect();
     // what a job reads from an origin is read here from the file itself
@@ -205,14 +242,20 @@ fn command(arguments: &Value, file: &Path) -> Duration {
         })
         .collect();
     let begun = Instant::now();
-    let status = Command::new("nice")
+    let mut child = Command::new("nice")
         .args(["-n", "10", "ffprobe"])
         .args(arguments)
         .stdin(File::open(file).expect("the file is there"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
+        .spawn()
         .expect("ffprobe runs");
+    // what it took is told until it is collected
+    while !is_gone(child.id()) {
+        std::thread::sleep(LOOK);
+    }
+    let (wall, cpu) = (begun.elapsed(), cpu_of(child.id()));
+    let status = child.wait().expect("it has ended");
     assert!(status.success(), "{status}");
-    begun.elapsed()
+    (wall, cpu)
 }

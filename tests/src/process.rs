@@ -128,14 +128,14 @@ impl Program {
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1024
     }
+}
 
-    /// Processor time that it took itself, without its children.
-    pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process is there");
-        let fields = stat.rsplit_once(") ").expect("a name").1.split(' ').skip(11).take(2);
-        // ticks of 10 ms on every Linux of today
-        fields.map(|ticks| Duration::from_millis(10 * ticks.parse::<u64>().expect("a number"))).sum()
-    }
+/// Processor time that a process took itself, collected or not.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ').skip(11).take(2);
+    // ticks of 10 ms on every Linux of today
+    fields.map(|ticks| Duration::from_millis(10 * ticks.parse::<u64>().expect("a number"))).sum()
 }
 
 impl Drop for Program {

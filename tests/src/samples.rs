@@ -17,6 +17,8 @@ use std::sync::{LazyLock, OnceLock};
 
 use serde_json::Value;
 
+use crate::binaries;
+
 pub use hostile::{Hostile, Outcome, hostile};
 
 /// How far a time may be off, in seconds: a frame and some encoder delay.
@@ -165,12 +167,11 @@ pub fn path(name: &str) -> PathBuf {
     sample.or_else(hostile).unwrap_or_else(|| panic!("there is no sample {name}"))
 }
 
-/// The cache: `target/tmp/samples`, found from the test binary's own place in `target/PROFILE/deps`.
+/// The cache: `target/tmp/samples`, whatever runs.
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let own = std::env::current_exe().expect("a test has a path");
-        let folder = own.ancestors().nth(3).expect("target/PROFILE/deps/it").join("tmp/samples");
+        let folder = binaries::profile().parent().expect("target").join("tmp/samples");
         fs::create_dir_all(&folder).expect("target is writable");
         folder
     })

@@ -21,16 +21,7 @@ async fn fifty_gb_cost_what_five_mb_cost() {
     for way in [Way::Path, Way::Http] {
         for shape in Shape::ALL {
             let look = Look::take(&site, shape, way, RUNS).await;
-            println!(
-                "{:18} {:5} {:>9.0} {:>9.0} {:>6.2} {:>9.1} {:>9}",
-                shape.name(),
-                format!("{way:?}"),
-                look.small_ms,
-                look.large_ms,
-                look.ratio(),
-                look.read_bytes as f64 / 1e6,
-                look.requests
-            );
+            println!("{}", look.line(shape, way));
             if look.ratio() > RATIO || look.read_bytes > MOST_READ {
                 wrong.push(format!("{} by {way:?}: {look:?}", shape.name()));
             }

@@ -1,0 +1,62 @@
+//! What huge files cost: looks at 50 GB beside looks at 5 MB, by path and over HTTP, and scans of every packet beside the
+//! same ffprobe commands that write to nowhere. Run with `make scan`, on a machine that does nothing else.
+//!
+//! Prints the quickest of several runs that take turns, and their ratios; exits with 1 if one breaks its promise.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tests::big::{FOUR_GB, Shape};
+use tests::cost::{Look, ScanCost, Site, Way};
+
+/// Most that a look at 50 GB may cost, compared with 5 MB.
+const LOOK_PROMISE: f64 = 1.5;
+/// Most that a scan by path may cost, compared with ffprobe alone.
+const SCAN_PROMISE: f64 = 1.1;
+
+/// Measures what huge files cost.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Runs of each side of a ratio
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Bytes of the files that are scanned
+    #[arg(long, default_value_t = FOUR_GB)]
+    bytes: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let site = Site::new(&[("LOG_LEVEL", "warn,ffprobe_worker=info")]).await;
+    let mut kept = true;
+    println!(
+        "{:18} {:5} {:>9} {:>9} {:>6} {:>9} {:>9}",
+        "look at", "way", "5 MB", "50 GB", "ratio", "MB read", "requests"
+    );
+    for way in [Way::Path, Way::Http] {
+        for shape in Shape::ALL {
+            let look = Look::take(&site, shape, way, args.runs).await;
+            kept &= look.ratio() <= LOOK_PROMISE && look.wrong.is_empty();
+            println!("{}", look.line(shape, way));
+        }
+    }
+    println!("{:18} {:5} {:>9} {:>9} {:>9} {:>6}", "scan of", "way", "attempt", "its runs", "outside", "ratio");
+    for shape in Shape::ALL.into_iter().filter(|shape| shape.is_whole()) {
+        let file = shape.write(&site.installation.media(), args.bytes);
+        for way in [Way::Path, Way::Http] {
+            let cost = ScanCost::take(&site, &file, way, args.runs).await;
+            // promised nothing: what comes over loopback is compared with the page cache, and in the holes of an MP4 H.264
+            // complains of every picture, which the baseline throws away
+            kept &= way == Way::Http || shape != Shape::Matroska || cost.ratio() <= SCAN_PROMISE;
+            println!("{}", cost.line(shape, way));
+        }
+        if let Err(error) = std::fs::remove_file(&file) {
+            println!("{} stays: {error}", file.display());
+        }
+    }
+    println!("the worker's own memory at its most: {:.0} MB", site.worker.peak_bytes() as f64 / 1e6);
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
