@@ -53,16 +53,18 @@ const MANUAL: &str = "\
 A SOURCE is one of these:
 
   FILE                      a file of this machine; it is uploaded
-  https://HOST/PATH         an object that the service fetches itself (http:// where its operator allows it)
-  s3://PROFILE/BUCKET/KEY   an object in a store that the operator set up as PROFILE
+  https://HOST/PATH         an object that the service fetches itself; http:// where its
+                            operator allows it
+  s3://PROFILE/BUCKET/KEY   an object in a store that its operator set up as PROFILE
   PATH with --remote        a file in a media root of the service
 
-A file whose name looks like an address is meant with ./ before it. While the command runs, other users of this machine can
-see its arguments: an address with a signature in it too.
+A file whose name looks like an address is meant with ./ before it. While the command runs, other
+users of this machine can see its arguments: an address with a signature in it too.
 
-Uploads survive lost connections, a service that restarts or asks for patience, and the end of this command. After Ctrl-C, a
-crash or a reboot the same command goes on where it was, as long as the file has not changed and the service still has the
-bytes (two days, unless its operator says otherwise). What is remembered lies in the folder `resume` of --state-dir.
+Uploads survive lost connections, a service that restarts or asks for patience, and the end of
+this command. After Ctrl-C, a crash or a reboot the same command goes on where it was, as long as
+the file has not changed and the service still has the bytes (two days, unless its operator says
+otherwise). What is remembered lies in the folder `resume` of --state-dir.
 
 Examples:
   probectl submit movie.mov --wait
