@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the build and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL server
 # binaries, redis-server, and curl with certificates for clients. With the argument `test`, also what only the tests need:
-# faketime, for a worker with a wrong clock. `make up` and `make test` call it first, so it is quick and silent when nothing
-# is missing. It looks here and decides; installing is scripts/apt.sh, which runs as root. It never starts a service.
+# faketime, for a worker with a wrong clock; node, npm and Python, and with them foreign upload clients. `make up` and
+# `make test` call it first, so it is quick and silent when nothing is missing. It looks here and decides; installing is
+# scripts/apt.sh, which runs as root, and scripts/clients.sh, which does not. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly purpose=${1:-up}
@@ -58,17 +59,24 @@ missing_packages() {
   have redis-server || echo redis-server
   have curl || echo curl
   have_certificates || echo ca-certificates
-  [[ $purpose != test ]] || have faketime || echo faketime
+  [[ $purpose == test ]] || return 0
+  have faketime || echo faketime
+  have node || echo nodejs
+  have npm || echo npm
+  have_venv || echo python3-venv
 }
+
+# Debian's python3 alone makes no environments: ensurepip is in python3-venv, which brings python3 along.
+have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 is_debian() { have apt-get && have dpkg; }
 
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime nodejs npm python3"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime nodejs npm python"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1
@@ -101,10 +109,11 @@ install_packages() {
 
 check_rust
 mapfile -t missing < <(missing_packages)
-((${#missing[@]} == 0)) && exit 0
-
-is_debian || explain_by_hand
-install_packages
-mapfile -t missing < <(missing_packages)
-((${#missing[@]} == 0)) || stop "still missing after the installation: ${missing[*]}. Please install them by hand."
-say "everything needed is here."
+if ((${#missing[@]} > 0)); then
+  is_debian || explain_by_hand
+  install_packages
+  mapfile -t missing < <(missing_packages)
+  ((${#missing[@]} == 0)) || stop "still missing after the installation: ${missing[*]}. Please install them by hand."
+  say "everything needed is here."
+fi
+[[ $purpose != test ]] || scripts/clients.sh

@@ -11,6 +11,7 @@ mod attacks;
 mod changes;
 mod chaos;
 mod cli;
+mod clients;
 mod completeness;
 mod health;
 mod hostile;
