@@ -46,3 +46,8 @@ backlog: ## Measure what a million queued jobs cost, as ratios to an empty queue
 	cargo run --release -p bench --bin backlog
 
 .PHONY: backlog
+
+uploads: ## Measure uploads of 2 GiB by tus and raw, as ratios to nginx's DAV PUT; UPLOADS_GIB works
+	@exec bench/uploads.sh
+
+.PHONY: uploads
