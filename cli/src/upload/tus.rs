@@ -30,6 +30,8 @@ const CHUNK: usize = 256 * 1024;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest wait for parts to be put together, which may mean a copy of all bytes.
 const CONCATENATION: Duration = Duration::from_secs(3600);
+/// How often that is tried again in one run: a try whose answer was lost may have made a copy of the whole.
+const CONCATENATION_TRIES: u32 = 3;
 /// A connection that takes no byte for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
 /// How often that is looked at, and how often an upload is asked whether it is complete.
@@ -133,11 +135,17 @@ pub(super) async fn concatenate(
 ) -> Result<String, Trouble> {
     let list: Vec<String> = parts.iter().map(|id| format!("{UPLOADS}/{id}")).collect();
     let list = format!("final;{}", list.join(" "));
-    let request = || {
+    let mut patience = Patience::new(patience);
+    let mut tries = 0;
+    loop {
         let request = call(client, Method::POST, UPLOADS).header("upload-concat", &list).header("content-length", 0);
-        request.header("upload-metadata", metadata).timeout(CONCATENATION)
-    };
-    located(&patiently(client, request, Patience::new(patience)).await?)
+        match once(client, request.header("upload-metadata", metadata).timeout(CONCATENATION)).await {
+            Ok(response) => return located(&response),
+            Err(trouble) if tries == CONCATENATION_TRIES => return Err(trouble),
+            Err(trouble) => wait(trouble, &mut patience).await?,
+        }
+        tries += 1;
+    }
 }
 
 /// Waits until the service has all of an upload, in which parts may still be put together.
