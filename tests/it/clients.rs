@@ -11,7 +11,7 @@ use tests::{Http, Installation, Program, binaries, samples};
 /// Bytes of the file that is uploaded: large enough to be cut in the middle.
 const SIZE: usize = 24 << 20;
 /// Bytes of a file that `probectl` sends in parts.
-const LARGE: usize = 160 << 20;
+const LARGE: usize = 96 << 20;
 /// Acknowledged bytes at which the API is killed.
 const MIDDLE: u64 = 6 << 20;
 /// What a kill may cost an upload.
