@@ -176,3 +176,25 @@ async fn the_body_stops_where_the_upload_ends() {
     let id = path.rsplit('/').next().expect("an id");
     assert_eq!(std::fs::read(installation.uploads().join(id).join("data")).expect("stored"), b"0123456789");
 }
+
+#[tokio::test]
+async fn memory_stays_flat_under_many_uploads() {
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[("MAX_OPEN_UPLOADS", "1000"), ("LOG_LEVEL", "warn,ffprobe_api=info")]);
+    create(&http, &[("upload-length", "1")]).await;
+    let before = api.peak_bytes();
+    let mut wires = Vec::new();
+    for _ in 0..200 {
+        let path = create(&http, &[("upload-length", "2000000")]).await;
+        wires.push(Wire::patch(&installation, &http, &path, 0, 2 * MB).await);
+    }
+    let bytes = pattern(0, MB);
+    futures::future::join_all(wires.iter_mut().map(|wire| wire.send(&bytes))).await;
+    futures::future::join_all(wires.iter_mut().map(|wire| wire.send(&bytes))).await;
+    for wire in &mut wires {
+        assert!(wire.answer().await.starts_with("HTTP/1.1 204 "));
+    }
+    let grown = api.peak_bytes().saturating_sub(before);
+    println!("200 uploads at once: peak resident memory of the API grew by {} KiB", grown / 1024);
+    assert!(grown < 64 << 20, "grew by {grown} bytes");
+}
