@@ -101,7 +101,7 @@ pub async fn receive(app: &Arc<App>, hold: &Hold, tail: Appending, plan: Plan, b
         Ok(trailer) => (Ok(()), trailer),
         Err(error) => (Err(error), None),
     };
-    if let Err(error) = flow.write_rest().await {
+    if let Err(error) = flow.settle().await {
         end = end.and(Err(error));
     }
     if flow.overflowed {

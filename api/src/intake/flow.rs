@@ -46,6 +46,8 @@ pub(super) struct Flow<'a> {
     /// Digests of the request and of the whole; `None` while they are with a batch, and if there are none.
     pub(super) request: Option<Hasher>,
     pub(super) whole: Option<Hasher>,
+    /// A batch was lost: nothing is known of the bytes behind `written`.
+    torn: bool,
     /// The body went on where the upload ended.
     pub(super) overflowed: bool,
     writing: Option<BoxFuture<'static, Result<Batch, Error>>>,
@@ -79,6 +81,7 @@ impl<'a> Flow<'a> {
             buffer: Vec::new(),
             request,
             whole,
+            torn: false,
             overflowed: false,
             writing: None,
             counting: None,
@@ -92,7 +95,7 @@ impl<'a> Flow<'a> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limits = &self.app.limits;
-        let mut pace = Pace::new(limits.upload_stall, limits.upload_min_rate);
+        let mut pace = Pace::new(limits.upload_stall, limits.upload_min_rate, Instant::now());
         let draining = self.app.draining.clone();
         let mut trailer = None;
         loop {
@@ -105,7 +108,7 @@ impl<'a> Flow<'a> {
                 batch = event(&mut self.writing) => self.wrote(batch)?,
                 counted = event(&mut self.counting) => self.heard_of(counted)?,
                 _ = tick.tick() => {
-                    pace.check(willing)?;
+                    pace.check(willing, Instant::now())?;
                     self.begin_write();
                     if self.heard.elapsed() > BLIND {
                         return Err(Error::unavailable("The database", "no count of an upload was heard of"));
@@ -115,7 +118,7 @@ impl<'a> Flow<'a> {
                     let Some(frame) = frame else { return Ok(trailer) };
                     match frame.map_err(|e| self.broke_off(&e))?.into_data() {
                         Ok(bytes) => {
-                            pace.came(bytes.len());
+                            pace.came(bytes.len(), Instant::now());
                             if !self.take(&bytes, room) {
                                 return Ok(trailer);
                             }
@@ -165,7 +168,15 @@ impl<'a> Flow<'a> {
     }
 
     fn wrote(&mut self, batch: Result<Batch, Error>) -> Result<(), Error> {
-        let mut batch = batch?;
+        let mut batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // what came behind the lost bytes must not take their place
+                self.buffer = Vec::new();
+                self.torn = true;
+                return Err(error);
+            }
+        };
         self.written = batch.at + batch.bytes.len() as u64;
         (self.request, self.whole) = (batch.request, batch.whole);
         // the memory goes round only while bytes come fast: a thousand idle requests keep none
@@ -236,22 +247,27 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Writes what is still in memory.
-    pub(super) async fn write_rest(&mut self) -> Result<(), Error> {
-        loop {
-            if self.writing.is_none() {
-                self.begin_write();
-            }
-            let Some(writing) = self.writing.take() else { break };
-            self.wrote(writing.await)?;
-        }
+    /// Writes what is still in memory, and waits for what is on its way.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        let written = self.write_rest().await;
         if let Some(counting) = self.counting.take() {
             let (to, answer) = counting.await;
             if self.steady && matches!(answer, Ok((Some(_), _))) {
                 self.counted = to;
             }
         }
-        Ok(())
+        if self.torn {
+            self.forget(self.written).await;
+        }
+        written
+    }
+
+    async fn write_rest(&mut self) -> Result<(), Error> {
+        loop {
+            self.begin_write();
+            let Some(writing) = self.writing.take() else { return Ok(()) };
+            self.wrote(writing.await)?;
+        }
     }
 
     /// Cuts off what lies beyond `to`.
