@@ -51,3 +51,8 @@ scan: ## Measure what files of 50 GB and scans of every packet cost, as ratios
 	cargo run --release -p bench --bin scan
 
 .PHONY: scan
+
+uploads: ## Measure uploads of 2 GiB by tus and raw, as ratios to nginx's DAV PUT; UPLOADS_GIB works
+	@exec bench/uploads.sh
+
+.PHONY: uploads

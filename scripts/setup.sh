@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the build and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL server
 # binaries, redis-server, and curl with certificates for clients. With the argument `test`, also what only the tests need:
-# faketime, for a worker with a wrong clock; openssl, for origins with TLS; and a real S3 API, moto, in a Python environment
-# under target/. `make up` and `make test` call it first, so it is quick and silent when nothing is missing. It looks here
-# and decides; installing packages is scripts/apt.sh, which runs as root. It never starts a service.
+# faketime, for a worker with a wrong clock; openssl, for origins with TLS; a real S3 API, moto, in a Python environment under
+# target/; node, npm, and foreign upload clients. `make up` and `make test` call it first, so it is quick and silent when
+# nothing is missing. It looks here and decides; installing packages is scripts/apt.sh, which runs as root, and
+# scripts/clients.sh, which does not. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly purpose=${1:-up}
@@ -65,7 +66,9 @@ missing_packages() {
   [[ $purpose == test ]] || return 0
   have faketime || echo faketime
   have openssl || echo openssl
-  have_s3_api || have_venv || echo python3-venv
+  have node || echo nodejs
+  have npm || echo npm
+  have_venv || echo python3-venv
 }
 
 # Debian's python3 alone makes no environments: ensurepip is in python3-venv, which brings python3 along.
@@ -88,9 +91,9 @@ is_debian() { have apt-get && have dpkg; }
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime openssl python3"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime openssl python3 nodejs npm"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime openssl python"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime openssl python nodejs npm"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1
@@ -130,4 +133,6 @@ if ((${#missing[@]} > 0)); then
   ((${#missing[@]} == 0)) || stop "still missing after the installation: ${missing[*]}. Please install them by hand."
   say "everything needed is here."
 fi
-[[ $purpose != test ]] || have_s3_api || install_s3_api
+[[ $purpose == test ]] || exit 0
+have_s3_api || install_s3_api
+scripts/clients.sh

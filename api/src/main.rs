@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::App;
 use api::metrics::Metrics;
+use api::routes::uploads::address::Address;
 use api::settings::{Cli, Command, Limits, ServeArgs};
 use clap::Parser;
 use shared::bootstrap::{Bootstrap, first_admin};
@@ -99,6 +100,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         volume: Default::default(),
         metrics,
         waiters: Default::default(),
+        holds: Default::default(),
+        digests: Default::default(),
+        address: if args.trust_forwarded { Address::Forwarded } else { Address::Host },
         background: Default::default(),
         draining,
     });

@@ -1,18 +1,16 @@
 //! The HTTP client of `probectl`: speaks the public API and nothing else, and turns problem documents into errors that
 //! say what to do.
 
-use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+use anyhow::{Context, Error, Result, anyhow};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::fs::File;
-use tokio_util::io::ReaderStream;
 
-/// Bytes read from a file at once while it is sent.
-const CHUNK: usize = 256 * 1024;
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// An installation and the key to use with it.
 pub struct Client {
@@ -35,6 +33,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("probectl/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
+            .connect_timeout(CONNECT)
             .build()
             .context("cannot set up HTTP")?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
@@ -57,31 +56,18 @@ impl Client {
         Ok((status, response.json().await.context("the answer is not JSON; is this an FFprobe API?")?))
     }
 
-    /// Uploads a file under `name`; `seen` is told how many bytes went out with each piece.
-    pub async fn upload(
-        &self,
-        file: &Path,
-        name: &str,
-        mut seen: impl FnMut(u64) + Send + Sync + 'static,
-    ) -> Result<Value> {
-        use futures::StreamExt;
-        let open = File::open(file).await.with_context(|| format!("cannot open {}", file.display()))?;
-        let size = open.metadata().await.with_context(|| format!("cannot look at {}", file.display()))?.len();
-        let pieces = ReaderStream::with_capacity(open, CHUNK).inspect(move |piece| {
-            if let Ok(bytes) = piece {
-                seen(bytes.len() as u64);
-            }
-        });
-        let request = self
-            .request(Method::POST, "/api/v1/uploads")
-            .query(&[("filename", name)])
-            .header("content-type", "application/octet-stream")
-            .header("content-length", size)
-            .body(Body::wrap_stream(pieces));
-        self.json(request).await
+    /// POST of JSON that may be sent again: the service answers the same `key` with its first answer.
+    pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Result<Value> {
+        self.json(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    /// Where the installation is, without a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A request to be completed, with the key.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         match &self.key {
             Some(key) => request.header("x-api-key", key.expose_secret()),
@@ -89,7 +75,8 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    /// Sends it; an error means that no answer came.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.map_err(|e| {
             let away = e.is_connect();
             let error = anyhow!(e.without_url());
@@ -110,10 +97,16 @@ impl Client {
         if status.is_success() {
             return response.json().await.context("the answer is not JSON; is this an FFprobe API?");
         }
+        Err(self.refusal(response).await)
+    }
+
+    /// What an answer that is no success says.
+    pub(crate) async fn refusal(&self, response: Response) -> Error {
+        let status = response.status();
         let text = response.text().await.unwrap_or_default();
-        Err(match serde_json::from_str::<Problem>(&text) {
+        match serde_json::from_str::<Problem>(&text) {
             Ok(problem) => anyhow!("{} ({}, request {})", problem.detail, problem.code, problem.request_id),
             Err(_) => anyhow!("HTTP {status} from {}; is this an FFprobe API?", self.url),
-        })
+        }
     }
 }

@@ -24,9 +24,13 @@ pub const JOB_FAILED: u8 = 3;
 /// The service answered that it is not well.
 pub const UNHEALTHY: u8 = 4;
 
+/// Ctrl-C or SIGTERM ended an upload, which can be resumed.
+pub const INTERRUPTED: u8 = 130;
+
 /// Runs FFprobe API on this machine, and talks to any installation of it.
 ///
-/// Exit codes: 0 success; 1 the call failed; 2 wrong usage; 3 a job ended without a result; 4 the service is not well.
+/// Exit codes: 0 success; 1 the call failed; 2 wrong usage; 3 a job ended without a result; 4 the service is not well;
+/// 130 an upload was interrupted and can be resumed.
 #[derive(Debug, Parser)]
 #[command(name = "probectl", version, max_term_width = 100)]
 pub struct Cli {
@@ -61,7 +65,7 @@ pub struct Target {
 pub enum Command {
     /// Run everything on this machine: PostgreSQL, Redis, API and worker
     Up(UpArgs),
-    /// Upload files (or name files of the service) and submit a job for each
+    /// Upload files, or name what the service can read itself, and submit a job for each
     Submit(submit::SubmitArgs),
     /// List jobs, newest first
     Jobs(jobs::JobsArgs),
@@ -104,7 +108,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             crate::up::run(args, &cli.state).await?;
             SUCCESS
         }
-        Command::Submit(args) => submit::run(&client()?, args).await?,
+        Command::Submit(args) => submit::run(&client()?, &cli.state, args).await?,
         Command::Jobs(args) => jobs::list(&client()?, args).await?,
         Command::Job(args) => jobs::show(&client()?, args).await?,
         Command::Result(args) => jobs::result(&client()?, args).await?,

@@ -7,3 +7,4 @@ pub mod private;
 pub mod process;
 pub mod terminal;
 pub mod up;
+pub mod upload;

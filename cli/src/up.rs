@@ -47,7 +47,16 @@ pub struct StateArgs {
 impl StateArgs {
     /// The file that holds the admin key of `up`, if it can be told where it is.
     pub fn key_file(&self) -> Option<PathBuf> {
-        plan::state_dir(self, rustix::process::geteuid().is_root()).ok().map(|state| state.join(plan::KEY_FILE))
+        self.inside(plan::KEY_FILE)
+    }
+
+    /// The folder in which `submit` remembers unfinished uploads, if it can be told where it is.
+    pub fn resume_folder(&self) -> Option<PathBuf> {
+        self.inside(plan::RESUME)
+    }
+
+    fn inside(&self, name: &str) -> Option<PathBuf> {
+        plan::state_dir(self, rustix::process::geteuid().is_root()).ok().map(|state| state.join(name))
     }
 }
 

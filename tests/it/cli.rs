@@ -99,4 +99,10 @@ fn help_is_a_manual() {
             assert!(program.log().contains(word), "{binary} --help does not mention {word}:\n{}", program.log());
         }
     }
+    let mut program = Program::start("submit", &binaries::path("probectl"), &["submit", "--help"], &[]);
+    assert!(program.wait().success());
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    for word in ["s3://PROFILE/BUCKET/KEY", "Ctrl-C", "--parts", "--max-read-bytes", "packets", "Examples"] {
+        assert!(program.log().contains(word), "submit --help does not mention {word}:\n{}", program.log());
+    }
 }

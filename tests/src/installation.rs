@@ -149,6 +149,7 @@ impl Installation {
         let mut environment = self.environment();
         environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
         environment.push(("FFPROBE_API_KEY".into(), self.key.clone()));
+        environment.push(("FFPROBE_API_STATE_DIR".into(), self.folder.path().join("state").display().to_string()));
         Program::start("probectl", &binaries::path("probectl"), arguments, &environment)
     }
 

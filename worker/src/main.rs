@@ -103,6 +103,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         queue: Queue::new(redis, installation)?,
         installation,
         storage,
+        upload_retention: args.upload_retention,
         roots,
         remotes,
         keys,

@@ -109,6 +109,8 @@ pub fn summary(job: &Value) -> String {
     let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
     let source = job["source"]["path"]
         .as_str()
+        .or(job["source"]["url"].as_str())
+        .or(job["source"]["key"].as_str())
         .or(job["result"]["media"]["name"].as_str())
         .or(job["source"]["id"].as_str())
         .unwrap_or("-");

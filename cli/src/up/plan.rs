@@ -17,6 +17,8 @@ use crate::private;
 
 /// The first admin key.
 pub(super) const KEY_FILE: &str = "admin-api-key";
+/// Where `submit` remembers its unfinished uploads.
+pub(super) const RESUME: &str = "resume";
 /// Name of the root that is always there, and of the one used instead when the user takes that name.
 const OWN_ROOT: &str = "media";
 const OWN_ROOT_ELSE: &str = "state-media";
