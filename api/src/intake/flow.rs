@@ -13,7 +13,7 @@ use shared::storage::{self, Appending, Batch};
 use shared::store;
 use shared::upload::Hasher;
 use shared::{Code, Error};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::pace::Pace;
 use super::{BLIND, BUFFERS, COUNT_EVERY, LARGEST_BATCH, Resume, SMALLEST_BATCH, UNCOUNTED_BYTES, UNCOUNTED_TIME};
@@ -24,6 +24,10 @@ use crate::hold::{Hold, LEASE, locked};
 const TICK: Duration = Duration::from_millis(250);
 /// How often the hold is renewed and the offset moved at least.
 const RENEW: Duration = Duration::from_millis(900);
+
+/// How long bytes are still read when the request must end, and how long for each of them.
+const LAST_READS: Duration = Duration::from_millis(300);
+const LAST_READ: Duration = Duration::from_millis(30);
 
 /// What a count learned: the offset it moved to, who wants the upload (`None`: the hold is lost), and the free bytes.
 type Counted = (u64, Result<(Option<bool>, Option<u64>), Error>);
@@ -109,8 +113,12 @@ impl<'a> Flow<'a> {
             let willing = self.is_willing();
             tokio::select! {
                 biased;
-                () = self.hold.wanted.cancelled() => return Err(taken_over()),
-                () = draining.cancelled(), if resume == Resume::Possible => return Err(stopping()),
+                () = self.hold.wanted.cancelled() => {
+                    return self.take_last(&mut body, room, &mut trailer).await?.then_some(trailer).ok_or_else(taken_over);
+                }
+                () = draining.cancelled(), if resume == Resume::Possible => {
+                    return self.take_last(&mut body, room, &mut trailer).await?.then_some(trailer).ok_or_else(stopping);
+                }
                 batch = event(&mut self.writing) => self.wrote(batch)?,
                 counted = event(&mut self.counting) => self.heard_of(counted)?,
                 _ = tick.tick() => {
@@ -134,6 +142,32 @@ impl<'a> Flow<'a> {
                 }
             }
         }
+    }
+
+    /// Takes what has arrived already and waits to be read, for a moment: it would be lost with the request. Tells whether the
+    /// body came to its end.
+    async fn take_last(&mut self, body: &mut Body, room: u64, trailer: &mut Option<String>) -> Result<bool, Error> {
+        let until = Instant::now() + LAST_READS;
+        while Instant::now() < until {
+            while !self.left.is_empty() || self.buffer.len() >= self.batch {
+                self.begin_write();
+                let Some(writing) = self.writing.take() else { break };
+                self.wrote(writing.await)?;
+            }
+            match timeout(LAST_READ, body.frame()).await {
+                Ok(None) => return Ok(true),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => {
+                        if !self.take(bytes, room) {
+                            return Ok(true);
+                        }
+                    }
+                    Err(frame) => *trailer = frame.trailers_ref().and_then(digest_of),
+                },
+                Ok(Some(Err(_))) | Err(_) => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Takes what there is room for. `false` if that was not all.
