@@ -112,7 +112,7 @@ async fn uploads_survive_everything() {
             })
         })
         .collect();
-    let mut programs = vec![Some(one.0), Some(two.0)];
+    let mut programs = [Some(one.0), Some(two.0)];
     let mut kills = 0;
     while tasks.iter().any(|t| !t.is_finished()) && begun.elapsed() < LIMIT {
         tokio::time::sleep(Duration::from_millis(1500)).await;
