@@ -91,6 +91,26 @@ codes! {
     NoResult = 409 "no_result" "The job has no result",
     /// The upload has not received all of its bytes.
     UploadIncomplete = 409 "upload_incomplete" "Upload not complete",
+    /// The request continues an upload from another place than where it stands.
+    OffsetMismatch = 409 "offset_mismatch" "Upload offset does not fit",
+    /// A job uses the upload, so it is not erased.
+    UploadInUse = 409 "upload_in_use" "The upload is in use",
+    /// An upload that was put together from parts takes no bytes itself.
+    UploadFinal = 403 "upload_final" "The upload takes no bytes",
+    /// The upload expired, was given up or was rejected; its bytes are erased.
+    UploadGone = 410 "upload_gone" "The upload is gone",
+    /// The request does not speak the version of the tus protocol that is spoken here.
+    TusVersion = 412 "tus_version" "tus version not spoken",
+    /// The tenant stores as many bytes as it may.
+    QuotaExceeded = 413 "quota_exceeded" "Quota exceeded",
+    /// The content of the file is not of a kind that the operator allows.
+    ContentNotAllowed = 415 "content_not_allowed" "Content not allowed",
+    /// Another request holds the upload and does not let go.
+    UploadLocked = 423 "upload_locked" "Upload in use by another request",
+    /// The tenant has as many unfinished uploads as it may.
+    TooManyUploads = 429 "too_many_uploads" "Too many unfinished uploads",
+    /// The bytes do not have the digest that was announced.
+    ChecksumMismatch = 460 "checksum_mismatch" "Checksum mismatch",
     /// The body is larger than allowed.
     TooLarge = 413 "payload_too_large" "Payload too large",
     /// The body's content type is not one this route takes.

@@ -1,143 +1,173 @@
-//! The upload volume: one directory per upload, named by its random id, with the bytes in a file called `data`.
-//! A file called `installation` marks whose volume it is, so that a worker with the wrong mount says so instead of
-//! failing jobs.
+//! Where the bytes of uploads lie: one place per upload, under its random id. The rows in PostgreSQL say which bytes count;
+//! what lies here beyond them is cut off when the upload goes on.
+//!
+//! Called by the API (writes), the workers (read) and upkeep (erases). A backend is a variant of [`Storage`] and of
+//! [`Appending`]. No file call runs on the runtime's threads.
+
+mod local;
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::fs::{self, File};
-use tokio::io::AsyncWriteExt;
-
 use crate::error::{Code, Error, Result};
 use crate::id::{InstallationId, UploadId};
+use crate::upload::Hasher;
 
-const MARKER: &str = "installation";
-const DATA: &str = "data";
-/// Bytes that are still arriving. Renamed to [`DATA`] once they are all there and durable.
-const PART: &str = "data.part";
-
-/// The upload volume.
+/// The storage of uploads.
 #[derive(Debug, Clone)]
-pub struct Storage {
-    dir: PathBuf,
+pub enum Storage {
+    /// A directory that every API and worker has mounted.
+    Local(local::Volume),
+}
+
+/// An upload whose bytes are arriving, held by this process alone. Dropping it keeps the bytes.
+#[derive(Debug, Clone)]
+pub enum Appending {
+    /// A file.
+    Local(local::Tail),
+}
+
+/// Bytes on their way to the storage, and the digests that are taken of them on the way.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where they go.
+    pub at: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Takes the bytes if a digest of the request is wanted.
+    pub request: Option<Hasher>,
+    /// Takes the bytes if a digest of the whole is wanted.
+    pub whole: Option<Hasher>,
 }
 
 impl Storage {
     /// The volume in `dir`; touches nothing yet.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self::Local(local::Volume::new(dir))
     }
 
     /// The directory of the volume.
     pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Makes the volume ours: creates the directory if missing and marks it. Refuses a volume of another installation.
-    pub async fn mark(&self, installation: InstallationId) -> io::Result<()> {
-        fs::create_dir_all(&self.dir).await?;
-        match fs::read_to_string(self.dir.join(MARKER)).await {
-            Ok(id) if id.trim() == installation.to_string() => Ok(()),
-            Ok(id) => Err(io::Error::new(
-                ErrorKind::AlreadyExists,
-                format!("{} belongs to another installation ({})", self.dir.display(), id.trim()),
-            )),
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                let part = self.dir.join(format!("{MARKER}.{}", std::process::id()));
-                fs::write(&part, format!("{installation}\n")).await?;
-                fs::rename(part, self.dir.join(MARKER)).await
-            }
-            Err(e) => Err(e),
+        match self {
+            Self::Local(volume) => volume.dir(),
         }
     }
 
-    /// Whether this is the volume of `installation`, mounted and readable. Blocks: a dead network mount for ever.
+    /// Makes the storage ours: marks it, and refuses one of another installation.
+    pub async fn mark(&self, installation: InstallationId) -> io::Result<()> {
+        match self {
+            Self::Local(volume) => volume.mark(installation).await,
+        }
+    }
+
+    /// Whether this is the storage of `installation`, there and readable. Blocks: a dead network mount for ever.
     pub fn belongs_to(&self, installation: InstallationId) -> bool {
-        std::fs::read_to_string(self.dir.join(MARKER)).is_ok_and(|id| id.trim() == installation.to_string())
+        match self {
+            Self::Local(volume) => volume.belongs_to(installation),
+        }
     }
 
     /// Where the bytes of a complete upload lie.
     pub fn data_path(&self, id: UploadId) -> PathBuf {
-        self.home(id).join(DATA)
+        match self {
+            Self::Local(volume) => volume.data_path(id),
+        }
     }
 
     /// Opens a place for the bytes of a new upload.
-    pub async fn create(&self, id: UploadId) -> Result<Incoming> {
-        let home = self.home(id);
-        fs::create_dir(&home).await.map_err(wrong)?;
-        let file = File::create_new(home.join(PART)).await.map_err(wrong)?;
-        Ok(Incoming { home, file, written: 0 })
+    pub async fn create(&self, id: UploadId) -> Result<Appending> {
+        match self {
+            Self::Local(volume) => volume.create(id).await.map(Appending::Local),
+        }
+    }
+
+    /// Goes on with an upload of which `received` bytes count; what lies beyond is cut off. Returns how many bytes there
+    /// really are: fewer if the storage lost some. Refuses one that another process still writes to.
+    pub async fn append(&self, id: UploadId, received: u64) -> Result<(Appending, u64)> {
+        match self {
+            Self::Local(volume) => volume.append(id, received).await.map(|(tail, at)| (Appending::Local(tail), at)),
+        }
+    }
+
+    /// How many bytes lie here, at most `received`; none if nothing does.
+    pub async fn stored(&self, id: UploadId, received: u64) -> Result<u64> {
+        match self {
+            Self::Local(volume) => volume.stored(id, received).await,
+        }
+    }
+
+    /// The first bytes of an upload, at most `most`.
+    pub async fn head(&self, id: UploadId, most: usize) -> Result<Vec<u8>> {
+        match self {
+            Self::Local(volume) => volume.head(id, most).await,
+        }
+    }
+
+    /// Feeds up to `most` bytes from `at` to the digest and returns it, and how many bytes there were.
+    pub async fn digest(&self, id: UploadId, at: u64, most: u64, hasher: Hasher) -> Result<(Hasher, u64)> {
+        match self {
+            Self::Local(volume) => volume.digest(id, at, most, hasher).await,
+        }
+    }
+
+    /// Bytes that are free; `None` where nobody can say.
+    pub async fn free_bytes(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Local(volume) => volume.free_bytes().await.map(Some),
+        }
     }
 
     /// Erases whatever is stored of an upload. Erasing what is not there is no error.
     pub async fn remove(&self, id: UploadId) -> Result<()> {
-        match fs::remove_dir_all(self.home(id)).await {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(wrong(e)),
-            _ => Ok(()),
+        match self {
+            Self::Local(volume) => volume.remove(id).await,
         }
     }
 
     /// Uploads that have had bytes here for longer than `age`.
     pub async fn list(&self, age: Duration) -> Result<Vec<UploadId>> {
-        let mut found = Vec::new();
-        let mut entries = fs::read_dir(&self.dir).await.map_err(wrong)?;
-        while let Some(entry) = entries.next_entry().await.map_err(wrong)? {
-            let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
-            let old =
-                entry.metadata().await.and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|e| e > age));
-            if old {
-                found.push(id);
-            }
+        match self {
+            Self::Local(volume) => volume.list(age).await,
         }
-        Ok(found)
-    }
-
-    fn home(&self, id: UploadId) -> PathBuf {
-        self.dir.join(id.to_string())
     }
 }
 
-/// An upload whose bytes are arriving. Dropping it leaves the bytes for the sweep.
-#[derive(Debug)]
-pub struct Incoming {
-    home: PathBuf,
-    file: File,
-    written: u64,
-}
-
-impl Incoming {
-    /// Bytes taken so far.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Takes the next bytes.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).await.map_err(wrong)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Makes all bytes durable under their final name and returns how many there are.
-    pub async fn finish(mut self) -> Result<u64> {
-        self.file.flush().await.map_err(wrong)?;
-        self.file.sync_data().await.map_err(wrong)?;
-        fs::rename(self.home.join(PART), self.home.join(DATA)).await.map_err(wrong)?;
-        // the rename itself, and the directory in its parent
-        for dir in [Some(self.home.as_path()), self.home.parent()].into_iter().flatten() {
-            File::open(dir).await.map_err(wrong)?.sync_all().await.map_err(wrong)?;
+impl Appending {
+    /// Takes a batch and gives it back, its bytes still inside for the sake of their memory. After an error nothing is
+    /// known of the bytes from [`Batch::at`] on.
+    pub async fn write(&self, batch: Batch) -> Result<Batch> {
+        match self {
+            Self::Local(tail) => tail.write(batch).await,
         }
-        Ok(self.written)
+    }
+
+    /// Makes everything written durable.
+    pub async fn sync(&self) -> Result<()> {
+        match self {
+            Self::Local(tail) => tail.sync().await,
+        }
+    }
+
+    /// Cuts off what lies beyond `length` bytes.
+    pub async fn truncate(&self, length: u64) -> Result<()> {
+        match self {
+            Self::Local(tail) => tail.truncate(length).await,
+        }
+    }
+
+    /// Copies up to `most` bytes of another upload, from `from` on, to `at`. Returns how many there were; not durable yet.
+    pub async fn copy(&self, part: UploadId, from: u64, at: u64, most: u64) -> Result<u64> {
+        match self {
+            Self::Local(tail) => tail.copy(part, from, at, most).await,
+        }
     }
 }
 
+/// What a failure of the storage means for a request.
 fn wrong(error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Error::new(
-            Code::StorageFull,
-            "The volume for uploads is full. Tell the operator; try again when there is room.",
-        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => full(),
         // the volume is gone or fails: a mount that went away, a disk that died
         ErrorKind::NotFound
         | ErrorKind::StaleNetworkFileHandle
@@ -150,30 +180,7 @@ fn wrong(error: io::Error) -> Error {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn bytes_appear_only_when_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::new(dir.path().join("volume"));
-        let (ours, other) = (InstallationId::new(), InstallationId::new());
-        assert!(!storage.belongs_to(ours));
-        storage.mark(ours).await.unwrap();
-        storage.mark(ours).await.unwrap();
-        assert!(storage.belongs_to(ours) && !storage.belongs_to(other));
-        assert!(storage.mark(other).await.is_err());
-
-        let id = UploadId::new();
-        let mut incoming = storage.create(id).await.unwrap();
-        incoming.write(b"abc").await.unwrap();
-        incoming.write(b"de").await.unwrap();
-        assert!(!storage.data_path(id).exists());
-        assert_eq!(incoming.finish().await.unwrap(), 5);
-        assert_eq!(std::fs::read(storage.data_path(id)).unwrap(), b"abcde");
-        storage.remove(id).await.unwrap();
-        storage.remove(id).await.unwrap();
-        assert!(!storage.data_path(id).exists());
-    }
+/// There is no room.
+pub fn full() -> Error {
+    Error::new(Code::StorageFull, "The volume for uploads is full. Tell the operator; try again when there is room.")
 }
