@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the build and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL server
 # binaries, redis-server, and curl with certificates for clients. With the argument `test`, also what only the tests need:
-# faketime, for a worker with a wrong clock. `make up` and `make test` call it first, so it is quick and silent when nothing
-# is missing. It looks here and decides; installing is scripts/apt.sh, which runs as root. It never starts a service.
+# faketime, for a worker with a wrong clock; openssl, for origins with TLS; and a real S3 API, moto, in a Python environment
+# under target/. `make up` and `make test` call it first, so it is quick and silent when nothing is missing. It looks here
+# and decides; installing packages is scripts/apt.sh, which runs as root. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly purpose=${1:-up}
+# The S3 API of the tests; tests find it beside their own binaries. flask and flask-cors are what of moto[server] S3 needs.
+readonly s3_api=${CARGO_TARGET_DIR:-target}/s3-api
+readonly s3_packages=('moto[s3]==5.2.5' flask flask-cors)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -58,7 +62,25 @@ missing_packages() {
   have redis-server || echo redis-server
   have curl || echo curl
   have_certificates || echo ca-certificates
-  [[ $purpose != test ]] || have faketime || echo faketime
+  [[ $purpose == test ]] || return 0
+  have faketime || echo faketime
+  have openssl || echo openssl
+  have_s3_api || have_venv || echo python3-venv
+}
+
+# Debian's python3 alone makes no environments: ensurepip is in python3-venv, which brings python3 along.
+have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+# The file is written last and says what was installed, so that a half-made or older environment is made again.
+have_s3_api() { [[ $(cat "$s3_api/installed" 2>/dev/null) == "${s3_packages[*]}" ]]; }
+
+install_s3_api() {
+  say "installing ${s3_packages[0]} from PyPI into $s3_api, for the tests of S3 (half a minute)"
+  mkdir -p "${s3_api%/*}"
+  python3 -m venv --clear "$s3_api" || stop "no Python environment could be made in $s3_api."
+  "$s3_api/bin/pip" install --quiet --disable-pip-version-check "${s3_packages[@]}" ||
+    stop "pip could not install ${s3_packages[*]}. The tests of S3 need them; is PyPI within reach?"
+  echo "${s3_packages[*]}" >"$s3_api/installed"
 }
 
 is_debian() { have apt-get && have dpkg; }
@@ -66,9 +88,9 @@ is_debian() { have apt-get && have dpkg; }
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime openssl python3"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime openssl python"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1
@@ -101,10 +123,11 @@ install_packages() {
 
 check_rust
 mapfile -t missing < <(missing_packages)
-((${#missing[@]} == 0)) && exit 0
-
-is_debian || explain_by_hand
-install_packages
-mapfile -t missing < <(missing_packages)
-((${#missing[@]} == 0)) || stop "still missing after the installation: ${missing[*]}. Please install them by hand."
-say "everything needed is here."
+if ((${#missing[@]} > 0)); then
+  is_debian || explain_by_hand
+  install_packages
+  mapfile -t missing < <(missing_packages)
+  ((${#missing[@]} == 0)) || stop "still missing after the installation: ${missing[*]}. Please install them by hand."
+  say "everything needed is here."
+fi
+[[ $purpose != test ]] || have_s3_api || install_s3_api

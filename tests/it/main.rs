@@ -23,6 +23,8 @@ mod origin;
 mod probe;
 mod recovery;
 mod reuse;
+mod remote;
+mod requests;
 mod scans;
 mod sentinel;
 mod settings;

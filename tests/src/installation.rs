@@ -1,6 +1,7 @@
 //! One installation under test: a database, a Redis prefix, an upload volume, a media root, a key, and as many API and
 //! worker processes as the test wants.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -127,6 +128,20 @@ impl Installation {
     pub fn start_worker(&self, changes: &[(&str, &str)]) -> Program {
         let name = format!("worker-{}", self.count.fetch_add(1, Ordering::Relaxed));
         Program::start(&name, &binaries::path("ffprobe-worker"), &[], &self.with(changes))
+    }
+
+    /// Starts a worker as a user without rights, the one that the servers run as, and waits until it works. It sees neither
+    /// media nor uploads. Only root can start it.
+    pub fn unprivileged_worker(&self, changes: &[(&str, &str)]) -> Program {
+        let name = format!("worker-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let binary = binaries::path("ffprobe-worker").display().to_string();
+        let run = std::fs::metadata(servers().folder().join("servers/run")).expect("the servers run");
+        let (user, group) = (format!("--reuid={}", run.uid()), format!("--regid={}", run.gid()));
+        assert_ne!(run.uid(), 0, "the servers run without rights");
+        let arguments = [&user, &group, "--clear-groups", binary.as_str()];
+        let mut worker = Program::start(&name, Path::new("/usr/bin/setpriv"), &arguments, &self.with(changes));
+        worker.wait_for_line("working");
+        worker
     }
 
     /// Runs `probectl` against it.

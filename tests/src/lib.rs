@@ -19,9 +19,11 @@ pub mod installation;
 pub mod listener;
 pub mod origin;
 pub mod process;
+pub mod s3;
 pub mod samples;
 pub mod servers;
 pub mod slow;
+pub mod tls;
 
 pub use http::{Answer, Http};
 pub use installation::Installation;

@@ -150,7 +150,7 @@ impl Examination<'_> {
         }
         // the smallest read is what `quick` is for
         if run.outcome.is_ok() && profile != Profile::Quick {
-            found.completeness = self.input.completeness().await;
+            found.completeness = self.input.completeness(self.until).await;
         }
         if let Err(failure) = &mut run.outcome {
             self.blame_budget(failure);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::job::source::UrlTarget;
 use shared::job::{Claim, Failure, FailureCode, Profile, Source};
 use shared::{completeness, egress};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
@@ -120,14 +120,16 @@ impl Input {
         self.remote().map(Remote::account)
     }
 
-    /// Whether the file is all there. Where that cannot be read, nothing is said about it: the probe's own outcome stands.
-    pub(super) async fn completeness(&self) -> Option<completeness::Completeness> {
+    /// Whether the file is all there. Where that cannot be read, or not before the job's time is over at `until`, nothing is
+    /// said about it: the probe's own outcome stands.
+    pub(super) async fn completeness(&self, until: Option<Instant>) -> Option<completeness::Completeness> {
         let mut bytes: Box<dyn completeness::Bytes + Send> = match &self.place {
             Place::Local(file) => Box::new(LocalBytes { file: file.try_clone().ok()?, size: self.size }),
             Place::Remote { remote, .. } => Box::new(RemoteBytes(remote.reader())),
         };
         let judging = tokio::task::spawn_blocking(move || completeness::judge(bytes.as_mut()));
-        match timeout(OPEN_PATIENCE, judging).await {
+        let patience = Instant::now() + OPEN_PATIENCE;
+        match timeout_at(until.map_or(patience, |until| until.min(patience)), judging).await {
             Ok(Ok(Ok(verdict))) => Some(verdict),
             Ok(Ok(Err(error))) => {
                 tracing::warn!(%error, "the headers could not be read again; completeness is not known");

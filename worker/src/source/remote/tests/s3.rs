@@ -1,4 +1,7 @@
-//! S3 buckets: a scripted server for what goes wrong, and a real one, if there is one, for what goes right.
+//! S3 buckets: a scripted server for what goes wrong, and a real one for what goes right.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3Builder;
@@ -95,11 +98,42 @@ async fn a_changed_object_is_noticed() {
     assert_eq!(told(&remote).await, Some(FailureCode::SourceChanged));
 }
 
-/// Against a real S3 API: `moto_server -H 127.0.0.1 -p 5555` (Python package `moto[server]`).
+/// A real S3 API on a free port: moto, which `scripts/setup.sh test` installs. Killed when dropped.
+struct Moto {
+    endpoint: String,
+    server: Child,
+}
+
+impl Moto {
+    fn start() -> Self {
+        let own = std::env::current_exe().unwrap();
+        let python = own.ancestors().nth(3).unwrap().join("s3-api/bin/python");
+        let mut server = Command::new(&python)
+            .args(["-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}; this test needs: scripts/setup.sh test", python.display()));
+        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once("Running on ")?.1.trim().to_owned()));
+        // it says a line for every request
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { endpoint: address.expect("moto says where it listens"), server }
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 #[tokio::test]
-#[ignore = "needs an S3 API server on 127.0.0.1:5555"]
 async fn a_real_api_serves_ranges_and_notices_changes() {
-    let (endpoint, key) = ("http://127.0.0.1:5555", "public/a b%20\u{fc}+&c.mp4");
+    let moto = Moto::start();
+    let (endpoint, key) = (moto.endpoint.as_str(), "public/a b%20\u{fc}+&c.mp4");
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
     client.put(format!("{endpoint}/media")).send().await.unwrap().error_for_status().unwrap();
     let store = AmazonS3Builder::new()

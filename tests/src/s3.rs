@@ -1,0 +1,61 @@
+//! A real S3 API on a free port of 127.0.0.1: moto, which `scripts/setup.sh test` installs under `target/s3-api`. Each server
+//! is a process with an empty memory of its own. It checks no signatures, so objects are put without one.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// The server; killed when dropped.
+pub struct S3Api {
+    endpoint: String,
+    server: Child,
+    client: reqwest::Client,
+}
+
+impl S3Api {
+    /// Starts one without buckets.
+    pub fn start() -> Self {
+        let own = std::env::current_exe().expect("a test has a path");
+        let python = own.ancestors().nth(3).expect("target/PROFILE/deps/it").join("s3-api/bin/python");
+        let mut server = Command::new(&python)
+            .args(["-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}; this test needs: scripts/setup.sh test", python.display()));
+        let mut lines = BufReader::new(server.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let endpoint =
+            lines.find_map(|line| Some(format!("http://{}", line.split_once("Running on http://")?.1.trim())));
+        // it says a line for every request
+        std::thread::spawn(move || lines.for_each(drop));
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { endpoint: endpoint.expect("moto says where it listens"), server, client }
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Makes a bucket.
+    pub async fn make(&self, bucket: &str) {
+        self.send(bucket, Vec::new()).await;
+    }
+
+    /// Puts an object; the key as it stands in a URL.
+    pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) {
+        self.send(&format!("{bucket}/{key}"), bytes).await;
+    }
+
+    async fn send(&self, path: &str, bytes: Vec<u8>) {
+        let request = self.client.put(format!("{}/{path}", self.endpoint)).body(bytes);
+        request.send().await.and_then(reqwest::Response::error_for_status).expect("the S3 API takes it");
+    }
+}
+
+impl Drop for S3Api {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
