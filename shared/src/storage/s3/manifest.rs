@@ -1,0 +1,185 @@
+//! What a bucket holds of an unfinished upload, as the object `manifest` beside its bytes says it. Pure: [`super::tail`] reads
+//! and writes it, here are its rules. Bytes that it does not name do not count, whatever lies in the bucket.
+//!
+//! Every byte lies in a piece first, which can be read back; a whole part's worth of them becomes a part of the multipart
+//! upload, which cannot. Pieces of a part are kept until the row counts beyond them: until then the upload may be cut there.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Bytes of every part but the last. S3 wants 5 MiB at least, and some stores parts of equal size.
+pub(super) const PART_BYTES: u64 = 16 << 20;
+/// Most parts of an upload (S3's limit).
+pub(super) const PARTS_MAX: u64 = 10_000;
+/// The form that is written.
+const FORM: u32 = 1;
+
+/// What counts of an unfinished upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    /// The form this was written in.
+    form: u32,
+    /// Who wrote it: one take-over of the upload.
+    pub(super) writer: Uuid,
+    /// How many times it has; with `writer` no two versions are alike.
+    pub(super) version: u64,
+    /// The multipart upload; none until the first whole part.
+    pub(super) multipart: Option<String>,
+    /// The parts it has, as the store named them.
+    pub(super) parts: Vec<String>,
+    /// Objects with bytes, in order and without a hole up to the end.
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// An object with some bytes of the upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Piece {
+    /// Its name; never used twice.
+    pub(super) name: Uuid,
+    /// Where its first byte belongs.
+    pub(super) at: u64,
+    /// How many of its bytes count.
+    pub(super) bytes: u64,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.at.saturating_add(self.bytes)
+    }
+}
+
+impl Manifest {
+    /// That of an upload without bytes.
+    pub(super) fn new() -> Self {
+        let (parts, pieces) = (Vec::new(), Vec::new());
+        Self { form: FORM, writer: Uuid::new_v4(), version: 0, multipart: None, parts, pieces }
+    }
+
+    /// Reads one. What lies in a bucket may have been written by anybody who has keys for it, so nothing is believed.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let read: Self = serde_json::from_slice(text).map_err(|e| format!("line {} is not a manifest's", e.line()))?;
+        if read.form != FORM {
+            return Err(format!("it has the form {}, which a later version wrote", read.form));
+        }
+        let whole = read.pieces.windows(2).all(|two| two[0].end() == two[1].at);
+        // no piece reaches from one part into the next
+        let small = read.pieces.iter().all(|p| (1..=PART_BYTES - p.at % PART_BYTES).contains(&p.bytes));
+        let fits = read.parts.len() as u64 <= PARTS_MAX;
+        let begins = read.pieces.first().is_none_or(|p| p.at <= read.parts_end());
+        if whole && small && fits && begins { Ok(read) } else { Err("its parts and pieces do not fit".to_owned()) }
+    }
+
+    /// Bytes in whole parts.
+    pub(super) fn parts_end(&self) -> u64 {
+        (self.parts.len() as u64).saturating_mul(PART_BYTES)
+    }
+
+    /// Bytes that count.
+    pub(super) fn end(&self) -> u64 {
+        self.pieces.last().map_or(0, Piece::end).max(self.parts_end())
+    }
+
+    /// The pieces that belong to no part yet.
+    pub(super) fn open_pieces(&self) -> &[Piece] {
+        let end = self.parts_end();
+        &self.pieces[self.pieces.partition_point(|p| p.at < end)..]
+    }
+
+    /// Cuts off what lies beyond `length`. `false`, and nothing is changed, where the pieces needed for it are gone.
+    pub(super) fn cut(&mut self, length: u64) -> bool {
+        if length >= self.end() {
+            return true;
+        }
+        let keep = usize::try_from(length / PART_BYTES).unwrap_or(usize::MAX).min(self.parts.len());
+        let begin = keep as u64 * PART_BYTES;
+        if length > begin && !self.pieces.iter().any(|p| (p.at..p.end()).contains(&begin)) {
+            return false;
+        }
+        self.parts.truncate(keep);
+        self.pieces.retain(|p| p.at < length);
+        if let Some(last) = self.pieces.last_mut() {
+            last.bytes = last.bytes.min(length - last.at);
+        }
+        true
+    }
+
+    /// Replaces the pieces that belong to no part yet by one that holds them all; returns their names.
+    pub(super) fn merge(&mut self, name: Uuid) -> Vec<Uuid> {
+        let (at, bytes) = (self.parts_end(), self.end() - self.parts_end());
+        let open = self.open_pieces().len();
+        let merged = self.pieces.split_off(self.pieces.len() - open);
+        self.pieces.push(Piece { name, at, bytes });
+        merged.iter().map(|p| p.name).collect()
+    }
+
+    /// Lets pieces go whose bytes lie in parts and are counted; returns their names.
+    pub(super) fn let_go(&mut self, counted: u64) -> Vec<Uuid> {
+        let end = self.parts_end().min(counted);
+        let gone = self.pieces.partition_point(|p| p.end() <= end);
+        self.pieces.drain(..gone).map(|p| p.name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn manifest(parts: usize, pieces: &[(u64, u64)]) -> Manifest {
+        let pieces = pieces.iter().map(|(at, bytes)| Piece { name: Uuid::new_v4(), at: at * MIB, bytes: bytes * MIB });
+        Manifest { parts: vec!["\"tag\"".to_owned(); parts], pieces: pieces.collect(), ..Manifest::new() }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        for good in [manifest(0, &[]), manifest(2, &[]), manifest(1, &[(12, 4), (16, 3)]), manifest(0, &[(0, 16)])] {
+            assert_eq!(Manifest::parse(&serde_json::to_vec(&good).unwrap()), Ok(good));
+        }
+        for bad in [
+            manifest(0, &[(1, 1)]),
+            manifest(1, &[(17, 1)]),
+            manifest(0, &[(0, 1), (2, 1)]),
+            manifest(0, &[(0, 2), (1, 2)]),
+            manifest(0, &[(0, 0)]),
+            manifest(0, &[(0, 17)]),
+            manifest(0, &[(0, 16), (16, 1), (17, u64::MAX / MIB)]),
+            manifest(10_001, &[]),
+            Manifest { form: 2, ..Manifest::new() },
+        ] {
+            assert!(Manifest::parse(&serde_json::to_vec(&bad).unwrap()).is_err(), "{bad:?}");
+        }
+        assert!(Manifest::parse(b"").is_err() && Manifest::parse(b"{}").is_err());
+    }
+
+    #[test]
+    fn it_is_cut_wherever_pieces_are_kept() {
+        let whole = manifest(2, &[(16, 8), (24, 8), (32, 3)]);
+        for (length, parts, end) in
+            [(35, 2, 35), (99, 2, 35), (34, 2, 34), (32, 2, 32), (25, 1, 25), (17, 1, 17), (16, 1, 16)]
+        {
+            let mut cut = whole.clone();
+            assert!(cut.cut(length * MIB), "{length}");
+            assert_eq!((cut.parts.len(), cut.end()), (parts, end * MIB), "{length}");
+            assert!(Manifest::parse(&serde_json::to_vec(&cut).unwrap()).is_ok(), "{length}");
+        }
+        let mut gone = whole.clone();
+        assert!(!gone.cut(15 * MIB));
+        assert_eq!(gone, whole);
+        assert!(gone.cut(0) && gone.end() == 0 && gone.parts.is_empty());
+    }
+
+    #[test]
+    fn pieces_go_when_they_are_in_a_part_and_counted() {
+        let mut m = manifest(1, &[(0, 8), (8, 8), (16, 1), (17, 1)]);
+        assert_eq!(m.let_go(7 * MIB).len(), 0);
+        assert_eq!(m.let_go(8 * MIB).len(), 1);
+        assert_eq!(m.let_go(99 * MIB).len(), 1);
+        assert_eq!((m.pieces.len(), m.end()), (2, 18 * MIB));
+        let name = Uuid::new_v4();
+        assert_eq!(m.merge(name).len(), 2);
+        assert_eq!(m.open_pieces(), [Piece { name, at: 16 * MIB, bytes: 2 * MIB }]);
+    }
+}
