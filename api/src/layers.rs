@@ -17,10 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, request_id};
-
-/// The one route whose body may take hours; it watches its own pace.
-const UPLOADS: &str = "/api/v1/uploads";
+use crate::{App, request_id, routes};
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -30,6 +27,7 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
         .layer(from_fn_with_state(app, observe))
 }
 
@@ -52,8 +50,8 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let is_upload = request.method() == Method::POST && request.uri().path() == UPLOADS;
-    if is_upload {
+    // bodies that may take hours watch their own pace
+    if routes::uploads::is_upload(&request) {
         return next.run(request).await;
     }
     match tokio::time::timeout(app.limits.request, next.run(request)).await {
@@ -160,6 +158,9 @@ mod tests {
             volume: Default::default(),
             metrics: Default::default(),
             waiters: Default::default(),
+            holds: Default::default(),
+            digests: Default::default(),
+            address: Default::default(),
             background: Default::default(),
             draining: Default::default(),
         })

@@ -4,8 +4,10 @@
 pub mod auth;
 pub mod cursor;
 pub mod extract;
+pub mod hold;
 pub mod idempotency;
 pub mod instant;
+pub mod intake;
 pub mod layers;
 pub mod listen;
 pub mod metrics;
@@ -35,7 +37,10 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::hold::Holds;
+use crate::intake::digests::Digests;
 use crate::metrics::Metrics;
+use crate::routes::uploads::address::Address;
 use crate::settings::Limits;
 use crate::waiting::Waiters;
 
@@ -70,6 +75,12 @@ pub struct App {
     pub metrics: Metrics,
     /// Requests that wait for a job.
     pub waiters: Waiters,
+    /// Uploads that requests of this process receive.
+    pub holds: Holds,
+    /// Digests of uploads that came this far through this process.
+    pub digests: Digests,
+    /// How the service's own address is told.
+    pub address: Address,
     /// Work that outlives its request; finished before the process ends.
     pub background: TaskTracker,
     /// Canceled when the process is about to stop.
@@ -86,7 +97,12 @@ pub fn router(app: Arc<App>) -> Router {
 pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> anyhow::Result<()> {
     let (bells, ears) = broadcast::channel(BELLS);
     let (hearing, _) = watch::channel(false);
+    tokio::spawn({
+        let (app, ears) = (Arc::clone(&app), bells.subscribe());
+        async move { app.holds.run(ears).await }
+    });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
+    tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.waiters.run(app.db.clone(), ears).await }

@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Wait after a connection could not be accepted, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Most bytes of a connection that are read ahead, and the longest request head.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -57,6 +60,7 @@ pub async fn serve(listener: TcpListener, router: Router, draining: Cancellation
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.head)
+            .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = open.watch(connection);
         tokio::spawn(async move {

@@ -30,8 +30,15 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queues::resume))
         .routes(routes!(probe::probe_file, probe::list_file_probes))
         .routes(routes!(probe::probe_url))
-        .routes(routes!(uploads::create))
-        .routes(routes!(uploads::show))
+        .routes(routes!(uploads::create, uploads::options))
+        .routes(routes!(
+            uploads::show,
+            uploads::head,
+            uploads::append,
+            uploads::remove,
+            uploads::by_post,
+            uploads::options_of
+        ))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

@@ -10,6 +10,7 @@ use shared::access::{ApiKey, Pepper};
 use shared::config::{
     self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
 };
+use shared::lifecycle::upload::Quota;
 
 use crate::listen::Bounds;
 
@@ -61,6 +62,27 @@ pub struct ServeArgs {
     /// Largest upload, in bytes
     #[arg(long, env, default_value_t = 53_687_091_200)]
     pub max_upload_bytes: u64,
+    /// Unfinished uploads that a tenant may have at a time, unless its own row says otherwise
+    #[arg(long, env, default_value_t = 20)]
+    pub max_open_uploads: u32,
+    /// Bytes of uploads that a tenant may store, unless its own row says otherwise; 0: no limit
+    #[arg(long, env, default_value_t = 0)]
+    pub max_stored_bytes: u64,
+    /// Bytes a second that an upload must bring over a minute; 0: no minimum
+    #[arg(long, env, default_value_t = 1_024)]
+    pub min_upload_rate: u64,
+    /// Bytes that stay free on the upload volume: with fewer, uploads answer 507
+    #[arg(long, env, default_value_t = 1_073_741_824)]
+    pub min_free_bytes: u64,
+    /// Media types that uploads may be, by their content: video/*,audio/mpeg. Empty: all
+    #[arg(long, env, default_value = "")]
+    pub allowed_types: String,
+    /// Origins of web pages that may upload, such as <https://app.example.com>, joined by commas; * for all. Empty: none
+    #[arg(long, env, default_value = "")]
+    pub cors_origins: String,
+    /// Take X-Forwarded-Proto and X-Forwarded-Host for the service's own address; only behind a proxy that sets them
+    #[arg(long, env)]
+    pub trust_forwarded: bool,
     /// Extensions that files, URLs and keys may have: mp4,mov,mkv; an empty word (mp4,) allows names without one. Default:
     /// all, and the content alone decides
     #[arg(long, env, default_value = "")]
@@ -133,6 +155,37 @@ impl ServeArgs {
         }
     }
 
+    /// The media types in lower case.
+    pub fn types(&self) -> Result<Vec<String>, ConfigError> {
+        let words = list(&self.allowed_types).map(|w| w.to_lowercase()).collect::<Vec<_>>();
+        let good = |w: &&String| w.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+        match words.iter().find(|w| !good(w)) {
+            None => Ok(words),
+            Some(wrong) => Err(ConfigError::new(
+                "ALLOWED_TYPES",
+                format!("'{wrong}' is not a media type"),
+                "write them joined by commas: video/*,audio/mpeg",
+            )),
+        }
+    }
+
+    /// The origins of web pages that may upload.
+    pub fn origins(&self) -> Result<Vec<String>, ConfigError> {
+        let words: Vec<String> = list(&self.cors_origins).map(str::to_owned).collect();
+        let good = |w: &&String| {
+            let host = w.strip_prefix("https://").or_else(|| w.strip_prefix("http://"));
+            w.as_str() == "*" || host.is_some_and(|h| !h.is_empty() && !h.contains('/'))
+        };
+        match words.iter().find(|w| !good(w)) {
+            None => Ok(words),
+            Some(wrong) => Err(ConfigError::new(
+                "CORS_ORIGINS",
+                format!("'{wrong}' is not an origin"),
+                "write https://HOST without a path, several joined by commas",
+            )),
+        }
+    }
+
     /// What clients reach us by, without a trailing slash.
     pub fn checked_base_url(&self) -> Result<String, ConfigError> {
         let url = self.base_url.trim_end_matches('/');
@@ -147,6 +200,10 @@ impl ServeArgs {
     }
 }
 
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|w| !w.is_empty())
+}
+
 /// Bounds of everything a client can make large or slow.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -154,6 +211,18 @@ pub struct Limits {
     pub connections: Bounds,
     /// Largest upload, in bytes.
     pub upload_bytes: u64,
+    /// How much a tenant may have, unless its own row says otherwise.
+    pub quota: Quota,
+    /// Fewest bytes a second of an upload, over a minute.
+    pub upload_min_rate: u64,
+    /// Bytes that stay free on the upload volume.
+    pub upload_min_free_bytes: u64,
+    /// How long an unfinished upload is kept after its last byte.
+    pub upload_expiry: Duration,
+    /// Media types that uploads may be; a family ends in `*`. All if empty.
+    pub types: Vec<String>,
+    /// Origins of web pages that may upload.
+    pub origins: Vec<String>,
     /// Longest silence while an upload's bytes are awaited.
     pub upload_stall: Duration,
     /// Largest body of every other route, in bytes.
@@ -192,6 +261,16 @@ impl Limits {
         Ok(Self {
             connections: Bounds { connections: args.max_connections, head: Duration::from_secs(30) },
             upload_bytes: args.max_upload_bytes,
+            quota: Quota {
+                open: args.max_open_uploads,
+                stored_bytes: args.max_stored_bytes,
+                upload_bytes: args.max_upload_bytes,
+            },
+            upload_min_rate: args.min_upload_rate,
+            upload_min_free_bytes: args.min_free_bytes,
+            upload_expiry: Duration::from_secs(48 * 3600),
+            types: args.types()?,
+            origins: args.origins()?,
             upload_stall: Duration::from_secs(60),
             body_bytes: 64 * 1024,
             request: Duration::from_secs(60),

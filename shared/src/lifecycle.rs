@@ -5,6 +5,7 @@
 //! a change nobody hears of costs a second.
 
 mod reuse;
+pub mod upload;
 
 use std::time::Duration;
 
@@ -96,10 +97,7 @@ async fn accept(tx: &mut PgConnection, id: JobId, new: &NewJob) -> Result<Job> {
         // shared lock: the upload cannot be erased between this look and our commit
         let upload = store::upload::find_for_share(&mut *tx, new.tenant, *id).await?;
         let upload = upload.ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
-        if upload.state != "complete" {
-            let detail = "The upload has not received all of its bytes. Finish it, then create the job.";
-            return Err(Error::new(Code::UploadIncomplete, detail).at("/source/id"));
-        }
+        upload::check_usable(&upload).map_err(|e| e.at("/source/id"))?;
     }
     store::job::insert(tx, id, new).await
 }
@@ -187,7 +185,7 @@ pub async fn delete(db: &PgPool, tenant: TenantId, id: JobId) -> Result<Option<U
         return Err(Error::new(Code::JobRunning, "The job is running. Cancel it, wait for its end, then delete it."));
     }
     let unused = match job.source {
-        Source::Upload { id } if store::upload::delete_unused(&mut tx, id).await? => Some(id),
+        Source::Upload { id } if store::upload::sweep::delete_unused(&mut tx, id).await? => Some(id),
         _ => None,
     };
     tx.commit().await?;
@@ -207,20 +205,12 @@ pub async fn prune(db: &PgPool, age: Duration) -> Result<(usize, Vec<UploadId>)>
     let pruned = store::job::end::prune(&mut *tx, age, BATCH).await?;
     let mut unused = Vec::new();
     for upload in pruned.iter().flatten() {
-        if store::upload::delete_unused(&mut tx, *upload).await? {
+        if store::upload::sweep::delete_unused(&mut tx, *upload).await? {
             unused.push(*upload);
         }
     }
     tx.commit().await?;
     Ok((pruned.len(), unused))
-}
-
-/// Forgets an upload that no job uses. `false` if one does. The caller erases its bytes.
-pub async fn forget_upload(db: &PgPool, id: UploadId) -> Result<bool> {
-    let mut tx = db.begin().await?;
-    let forgotten = store::upload::delete_unused(&mut tx, id).await?;
-    tx.commit().await?;
-    Ok(forgotten)
 }
 
 async fn find_for_update(tx: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<Job> {

@@ -121,6 +121,14 @@ impl Storage {
         }
     }
 
+    /// Whether it can be reached at all. Blocks like [`Self::belongs_to`].
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Local(volume) => volume.dir().is_dir(),
+            Self::S3(bucket) => bucket.is_there(),
+        }
+    }
+
     /// Where the bytes of a complete upload lie.
     pub fn place(&self, id: UploadId) -> Place<'_> {
         match self {
@@ -157,8 +165,16 @@ impl Storage {
         }
     }
 
-    /// Makes the `size` bytes of an upload readable as a whole; all of them are durable. Repeating it changes nothing. Only
-    /// then can they be looked at, digested or copied; a file needs nothing for it.
+    /// Whether anything is stored of an upload.
+    pub async fn exists(&self, id: UploadId) -> Result<bool> {
+        match self {
+            Self::Local(volume) => volume.exists(id).await,
+            Self::S3(bucket) => bucket.exists(id).await,
+        }
+    }
+
+    /// Makes one readable whole of an upload's `size` bytes, all of which are durable. Repeating it changes nothing. Until
+    /// then a bucket gives back only the first bytes and those that were synced and do not count yet; a file gives all.
     pub async fn complete(&self, id: UploadId, size: u64) -> Result<()> {
         match self {
             Self::Local(_) => Ok(()),

@@ -61,6 +61,8 @@ pub struct Worker {
     pub installation: InstallationId,
     /// The upload volume.
     pub storage: Storage,
+    /// How long a complete upload is kept after its last job.
+    pub upload_retention: Duration,
     /// Configured media roots; those mounted are in `condition`.
     pub roots: MediaRoots,
     /// How it reads what lies elsewhere.

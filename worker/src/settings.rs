@@ -154,6 +154,9 @@ pub struct WorkArgs {
     /// Days that a job and its result are kept after its end; upkeep erases them then
     #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub retention_days: u16,
+    /// Seconds that a complete upload is kept after its last job has ended, or without a job after its last byte
+    #[arg(long, env, default_value = "86400", value_parser = config::seconds)]
+    pub upload_retention: Duration,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,

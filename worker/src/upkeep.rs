@@ -10,6 +10,7 @@ use shared::id::UploadId;
 use shared::job::{JobState, Lane};
 use shared::queue::Bell;
 use shared::store::leader::Leader;
+use shared::upload::UploadState;
 use shared::{lifecycle, store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -27,10 +28,10 @@ const STRAYS_EVERY: u32 = 60 * SLOW_EVERY;
 const STRAY_AGE: Duration = Duration::from_secs(3600);
 /// Uploads asked for in one query.
 const STRAY_BATCH: usize = 1_000;
-/// An upload that was begun this long ago and never finished is given up (48 hours).
+/// An unfinished upload that does not say when its time is over is given up so long after it was begun (48 hours).
 const ABANDONED_SECONDS: f64 = 48.0 * 3600.0;
-/// A complete upload that no job uses is erased this long after it was completed (24 hours).
-const ORPHANED_SECONDS: f64 = 24.0 * 3600.0;
+/// How long it is remembered that an upload is gone.
+const GONE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long answers to requests with an Idempotency-Key are kept.
 const IDEMPOTENCY_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Rows erased in one statement.
@@ -67,6 +68,7 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
         if round.is_multiple_of(SLOW_EVERY) {
             duty("forget dead workers", forget_workers(&worker)).await;
             duty("forget idempotency keys", forget_keys(&worker)).await;
+            duty("forget uploads that are gone", forget_uploads(&worker)).await;
             erase_all(&worker, retention, round).await;
         }
         round = round.wrapping_add(1);
@@ -81,9 +83,10 @@ async fn erase_all(worker: &Worker, retention: Duration, round: u32) {
     }
     duty("erase old jobs", erase_old(worker, retention)).await;
     duty("erase abandoned uploads", erase_abandoned(worker)).await;
-    duty("erase unused uploads", erase_orphans(worker)).await;
+    duty("erase unused uploads", erase_unused(worker)).await;
     if round.is_multiple_of(STRAYS_EVERY) {
         duty("erase stray bytes", erase_strays(worker)).await;
+        duty("give up uploads without bytes", give_up_lost(worker)).await;
     }
 }
 
@@ -195,7 +198,7 @@ async fn erase_old(worker: &Worker, retention: Duration) -> Result<()> {
 /// Erases bytes that no row knows: what a crash between the two left behind.
 async fn erase_strays(worker: &Worker) -> Result<()> {
     for batch in worker.storage.list(STRAY_AGE).await?.chunks(STRAY_BATCH) {
-        let known = store::upload::list_known(&worker.db, batch).await?;
+        let known = store::upload::sweep::list_known(&worker.db, batch).await?;
         for id in batch.iter().filter(|id| !known.contains(id)) {
             erase(worker, *id).await;
         }
@@ -203,24 +206,51 @@ async fn erase_strays(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Erases uploads whose request ended without a word, for example with the process that served it.
+/// Gives up unfinished uploads whose time is over.
 async fn erase_abandoned(worker: &Worker) -> Result<()> {
-    for id in store::upload::list_abandoned(&worker.db, ABANDONED_SECONDS, UPLOAD_BATCH).await? {
-        if store::upload::delete_unfinished(&worker.db, id).await? {
+    for id in store::upload::sweep::list_abandoned(&worker.db, ABANDONED_SECONDS, UPLOAD_BATCH).await? {
+        if lifecycle::upload::bury(&worker.db, id, UploadState::Expired).await? {
             erase(worker, id).await;
         }
     }
     Ok(())
 }
 
-/// Erases complete uploads that no job uses.
-async fn erase_orphans(worker: &Worker) -> Result<()> {
-    for id in store::upload::list_orphans(&worker.db, ORPHANED_SECONDS, UPLOAD_BATCH).await? {
-        if lifecycle::forget_upload(&worker.db, id).await? {
+/// Erases complete uploads that no job has used for long.
+async fn erase_unused(worker: &Worker) -> Result<()> {
+    for id in store::upload::sweep::list_unused(&worker.db, worker.upload_retention, UPLOAD_BATCH).await? {
+        if lifecycle::upload::bury(&worker.db, id, UploadState::Expired).await? {
             erase(worker, id).await;
         }
     }
     Ok(())
+}
+
+/// Forgets uploads that were gone for so long that nobody asks for them any more.
+async fn forget_uploads(worker: &Worker) -> Result<()> {
+    for _ in 0..BATCHES {
+        if store::upload::sweep::prune(&worker.db, GONE_AGE, ROW_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Gives up complete uploads whose bytes are not there, so that nobody relies on them: a disk lost them, or somebody erased
+/// them by hand. The caller has made sure that the volume is there.
+async fn give_up_lost(worker: &Worker) -> Result<()> {
+    let mut after = None;
+    loop {
+        let batch = store::upload::sweep::list_complete(&worker.db, after, ROW_BATCH).await?;
+        let Some(last) = batch.last().copied() else { return Ok(()) };
+        for id in batch {
+            let lost = !worker.storage.exists(id).await?;
+            if lost && lifecycle::upload::bury(&worker.db, id, UploadState::Expired).await? {
+                tracing::error!(upload.id = %id, "the bytes of an upload are gone; it was given up");
+            }
+        }
+        after = Some(last);
+    }
 }
 
 /// Erases the bytes of an upload whose row is gone. What cannot be erased now is a stray, and erased later.

@@ -1,40 +1,60 @@
-//! `/api/v1/uploads`: media as one request body, streamed to the upload volume. Memory does not grow with the body.
+//! `/api/v1/uploads`: media in one request or in many. A request that speaks tus (1.0.0) creates, continues, looks at or
+//! erases a resumable upload; any other body is a whole file. Memory does not grow with the body.
+//!
+//! The order of the checks decides which refusal wins: rights, version, content type, form, existence, hold, offset, limits.
 
+pub mod address;
+pub mod append;
+pub mod create;
+pub mod multipart;
+pub mod protocol;
 pub mod view;
+pub mod whole;
 
 use std::sync::Arc;
 
-use axum::body::{Body, HttpBody};
-use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{AppendHeaders, IntoResponse, Response};
-use http_body_util::BodyExt;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use shared::id::UploadId;
-use shared::job::source::extension_allowed;
-use shared::storage::Incoming;
-use shared::{Code, Error, store};
+use shared::lifecycle::upload::gone;
+use shared::upload::{PATH, UploadState, is_tus, require_version};
+use shared::{Code, Error, lifecycle, store};
 
 use crate::App;
 use crate::auth::{Submitter, Viewer};
 use crate::extract::{Id, Query};
+use crate::hold::{Hold, Taken, settled};
 use crate::openapi::{ReadProblems, WriteProblems};
-use crate::problem::Result;
-use crate::routes::jobs::source::not_allowed;
+use crate::problem::{Problem, Result};
+use protocol::{Facts, refuse};
 use view::{UploadQuery, UploadView};
 
-/// Name of an upload that was given none.
-const UNNAMED: &str = "upload";
+/// Whether the request belongs to an upload: its body may take hours, and watches its own pace.
+pub fn is_upload(request: &Request) -> bool {
+    let path = request.uri().path();
+    let probe = request.method() == Method::POST && path == "/api/v1/probe/file";
+    path == PATH
+        || path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
+        || (probe && multipart::boundary(request.headers()).is_some())
+}
 
 /// Upload a file
 ///
-/// The body is the file. For example: `curl --data-binary @holiday.mp4 …/api/v1/uploads?filename=holiday.mp4`.
+/// Without tus headers the body is the file: `curl --data-binary @holiday.mp4 …/api/v1/uploads?filename=holiday.mp4`, or a
+/// form with a part `file`. With them (`Tus-Resumable: 1.0.0`, `Upload-Length` or `Upload-Defer-Length`, `Upload-Metadata`,
+/// `Upload-Concat`) it creates a resumable upload, and a body of type `application/offset+octet-stream` is its beginning.
 #[utoipa::path(
     post, path = "/api/v1/uploads", tag = "uploads", operation_id = "create_upload",
     params(UploadQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bytes of the file, of any content type."),
     responses(
-        (status = 201, description = "All bytes are stored.", body = UploadView, headers(("Location" = String, description = "The upload."))),
+        (status = 201, description = "The upload exists; without tus headers, all bytes are stored.", body = UploadView, headers(("Location" = String, description = "The upload."), ("Upload-Offset" = u64, description = "Bytes stored, if the request had a body."))),
+        (status = 404, description = "A part does not exist.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many unfinished uploads.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 460, description = "The bytes do not have the digest that was announced.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
@@ -47,37 +67,23 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let filename = check_filename(query.filename.as_deref().unwrap_or(UNNAMED), app.limits.filename_bytes)?;
-    if !extension_allowed(filename, &app.limits.extensions) {
-        return Err(not_allowed(filename, &app.limits.extensions).into());
+    if is_tus(&headers) {
+        return Ok(create::create(&app, &who, &headers, body).await);
     }
-    // said before the first byte is read, so that a client that asks first (Expect: 100-continue) sends nothing
-    if declared_length(&headers).or(body.size_hint().exact()).is_some_and(|n| n > app.limits.upload_bytes) {
-        return Err(too_large(app.limits.upload_bytes).into());
-    }
-    let content_type =
-        headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(|t| t.chars().take(255).collect::<String>());
-    let id = UploadId::new();
-    store::upload::insert(&app.db, id, who.tenant, filename, content_type.as_deref()).await?;
-    let mut unfinished = Unfinished { app: &app, id, armed: true };
-    let size = receive(&app, id, body).await?;
-    let size = i64::try_from(size).map_err(Error::internal)?;
-    let upload = store::upload::complete(&app.db, id, size).await?.ok_or_else(|| Error::not_found("upload"))?;
-    unfinished.armed = false;
-    app.metrics.uploads.inc();
-    tracing::info!(upload.id = %id, upload.size_bytes = size, "upload complete");
-    let location = format!("{}/api/v1/uploads/{id}", app.base_url);
-    Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), axum::Json(UploadView::from(upload)))
-        .into_response())
+    let upload = whole::store(&app, &who, query.filename.as_deref(), &headers, body).await?.upload;
+    Ok(whole::created(&app, &headers, upload))
 }
 
 /// Show an upload
+///
+/// Does not disturb a request that is sending bytes; `received_bytes` is what is durable by now.
 #[utoipa::path(
     get, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "show_upload",
     params(("id" = UploadId, Path, description = "The upload.")),
     responses(
         (status = 200, description = "The upload.", body = UploadView),
         (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "The upload is gone.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
     security(("api_key" = []), ("bearer" = []))
@@ -88,82 +94,173 @@ pub async fn show(
     Id(id): Id<UploadId>,
 ) -> Result<axum::Json<UploadView>> {
     let upload = store::upload::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("upload"))?;
+    if upload.state.is_gone() {
+        return Err(gone(upload.state).into());
+    }
     Ok(axum::Json(upload.into()))
 }
 
-/// Streams the body to the volume and returns its size.
-async fn receive(app: &App, id: UploadId, mut body: Body) -> std::result::Result<u64, Error> {
-    let mut incoming: Incoming = app.storage.create(id).await?;
-    loop {
-        let frame = tokio::time::timeout(app.limits.upload_stall, body.frame()).await.map_err(|_| {
-            let detail = format!(
-                "No bytes came for {} seconds. Send the file again over a steadier connection.",
-                app.limits.upload_stall.as_secs()
-            );
-            Error::new(Code::RequestTimeout, detail)
-        })?;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|e| {
-            Error::new(
-                Code::IncompleteBody,
-                format!("The body broke off after {} bytes: {e}. Send the file again.", incoming.written()),
-            )
-        })?;
-        let Some(bytes) = frame.data_ref() else { continue };
-        if incoming.written() + bytes.len() as u64 > app.limits.upload_bytes {
-            return Err(too_large(app.limits.upload_bytes));
-        }
-        incoming.write(bytes).await?;
-        app.metrics.upload_bytes.inc_by(bytes.len() as u64);
+/// Where an upload stands (tus)
+///
+/// A request that is sending bytes for it is asked to store them and end, so that the offset is true.
+#[utoipa::path(
+    head, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "head_upload",
+    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = String, Header, description = "1.0.0")),
+    responses(
+        (status = 200, description = "The upload's headers.", headers(("Upload-Offset" = u64, description = "Bytes stored."), ("Upload-Length" = u64, description = "Bytes of the whole."))),
+        (status = 404, description = "There is no such upload."),
+        (status = 410, description = "The upload is gone."),
+        (status = 412, description = "This version of tus is not spoken."),
+        (status = 423, description = "Another request does not let go of it."),
+        ReadProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn head(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    require_version(&headers)?;
+    let upload = settled(&app, who.tenant, parse(&id)?).await?;
+    let mut facts = Facts::of(&upload);
+    if upload.state == UploadState::Receiving {
+        facts.offset = app.storage.stored(upload.id, upload.offset()).await?;
     }
-    incoming.finish().await
+    Ok(facts.whole(StatusCode::OK))
 }
 
-/// Erases what an upload left behind when its request ends early, the client's going away included (which drops the
-/// handler). What a crash leaves is swept by upkeep.
-struct Unfinished<'a> {
-    app: &'a Arc<App>,
-    id: UploadId,
-    armed: bool,
+/// Continue an upload (tus)
+#[utoipa::path(
+    patch, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "append_upload",
+    params(
+        ("id" = UploadId, Path, description = "The upload."),
+        ("Tus-Resumable" = String, Header, description = "1.0.0"),
+        ("Upload-Offset" = u64, Header, description = "Bytes already stored."),
+        ("Upload-Checksum" = Option<String>, Header, description = "Algorithm and base64 digest of the body."),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "The next bytes."),
+    responses(
+        (status = 204, description = "They are stored.", headers(("Upload-Offset" = u64, description = "Bytes stored."))),
+        (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The offset does not fit; the answer carries the right one.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "The upload is gone.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 460, description = "The bytes do not have the digest that was announced.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        WriteProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn append(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    append::append(&app, &who, &id, &headers, body).await
 }
 
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let (app, id) = (Arc::clone(self.app), self.id);
-        self.app.background.spawn(async move {
-            if let Err(error) = erase(&app, id).await {
-                tracing::warn!(%error, upload.id = %id, "an unfinished upload could not be erased; upkeep will");
+/// Erase an upload (tus)
+///
+/// One that is unfinished, or one that no job waits for or runs on.
+#[utoipa::path(
+    delete, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "delete_upload",
+    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = String, Header, description = "1.0.0")),
+    responses(
+        (status = 204, description = "It is erased."),
+        (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "A job uses it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "It was erased before.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        ReadProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Submitter(who): Submitter,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode> {
+    require_version(&headers)?;
+    let id = parse(&id)?;
+    match Hold::take(&app, who.tenant, id).await? {
+        Taken::Held(hold, _) => {
+            if !store::upload::sweep::bury_held(&app.db, id, hold.token, UploadState::Terminated).await? {
+                return Err(crate::hold::locked().into());
             }
-        });
+            hold.ended();
+        }
+        Taken::Complete(_) => {
+            if !lifecycle::upload::bury(&app.db, id, UploadState::Terminated).await? {
+                let detail = "A job that has not ended uses the upload. Cancel the job, or wait for its end.";
+                return Err(Error::new(Code::UploadInUse, detail).into());
+            }
+        }
+    }
+    app.storage.remove(id).await?;
+    tracing::info!(upload.id = %id, "an upload was erased");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What the service speaks (tus)
+#[utoipa::path(
+    options, path = "/api/v1/uploads", tag = "uploads", operation_id = "upload_options",
+    responses((status = 200, description = "The version, the extensions and the limits, as headers."))
+)]
+pub async fn options(State(app): State<Arc<App>>) -> Response {
+    protocol::options(&app)
+}
+
+/// What the service speaks (tus)
+#[utoipa::path(
+    options, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "upload_options_of",
+    params(("id" = UploadId, Path, description = "The upload.")),
+    responses((status = 200, description = "The version, the extensions and the limits, as headers."))
+)]
+pub async fn options_of(State(app): State<Arc<App>>) -> Response {
+    protocol::options(&app)
+}
+
+/// Another method by POST (tus)
+///
+/// For clients that can send nothing else: the header `X-HTTP-Method-Override` names PATCH, HEAD or DELETE.
+#[utoipa::path(
+    post, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "override_upload",
+    params(("id" = UploadId, Path, description = "The upload."), ("X-HTTP-Method-Override" = String, Header, description = "PATCH, HEAD or DELETE.")),
+    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "As the method that is meant takes it."),
+    responses(
+        (status = 204, description = "As the method that is meant answers."),
+        (status = 405, description = "No method is named that an upload takes.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        WriteProblems,
+    ),
+    security(("api_key" = []), ("bearer" = []))
+)]
+pub async fn by_post(
+    State(app): State<Arc<App>>,
+    who: Submitter,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let meant = headers.get("x-http-method-override").map(|v| v.as_bytes());
+    match meant {
+        Some(b"PATCH") => append(State(app), who, Path(id), headers, body).await,
+        Some(b"HEAD") => head(State(app), who, Path(id), headers).await.into_response(),
+        Some(b"DELETE") => remove(State(app), who, Path(id), headers).await.into_response(),
+        _ => {
+            let detail = "An upload takes PATCH, HEAD and DELETE; a client that cannot send them names one in X-HTTP-Method-Override.";
+            refuse(&headers, body, Problem(Error::new(Code::MethodNotAllowed, detail))).await
+        }
     }
 }
 
-async fn erase(app: &App, id: UploadId) -> std::result::Result<(), Error> {
-    // the row goes first: bytes without a row are swept, a complete upload without bytes would be a lie
-    if store::upload::delete_unfinished(&app.db, id).await? {
-        app.storage.remove(id).await?;
-    }
-    Ok(())
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn check_filename(name: &str, max_bytes: usize) -> std::result::Result<&str, Error> {
-    if name.is_empty() || name.len() > max_bytes || name.chars().any(char::is_control) {
-        let detail = format!("A filename has 1 to {max_bytes} bytes and no control characters.");
-        return Err(Error::new(Code::BadRequest, detail));
-    }
-    Ok(name)
-}
-
-fn too_large(limit: u64) -> Error {
-    Error::new(
-        Code::TooLarge,
-        format!("The file is larger than the {limit} bytes taken here. An operator raises MAX_UPLOAD_BYTES."),
-    )
+/// The id in a path; one that does not parse names nothing.
+fn parse(id: &str) -> std::result::Result<UploadId, Error> {
+    id.parse().map_err(|_| Error::not_found("upload"))
 }

@@ -13,7 +13,7 @@ use tokio::time::interval;
 
 use super::line::within;
 use super::{CALL_TIMEOUT, Queue};
-use crate::id::JobId;
+use crate::id::{JobId, UploadId};
 
 /// Wait before subscribing again after the connection broke.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ pub enum Bell {
     Done(JobId),
     /// Somebody wants this job canceled.
     Cancel(JobId),
+    /// Somebody wants this upload: whoever receives its bytes stores them and lets go.
+    Release(UploadId),
     /// Never sent: bells may have been missed, so look at everything.
     Missed,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Bell {
             Self::Wake => f.write_str("wake"),
             Self::Done(id) => write!(f, "done {id}"),
             Self::Cancel(id) => write!(f, "cancel {id}"),
+            Self::Release(id) => write!(f, "release {id}"),
             Self::Missed => f.write_str("missed"),
         }
     }
@@ -52,6 +55,7 @@ impl FromStr for Bell {
             None if text == "wake" => Ok(Self::Wake),
             Some(("done", id)) => id.parse().map(Self::Done).map_err(drop),
             Some(("cancel", id)) => id.parse().map(Self::Cancel).map_err(drop),
+            Some(("release", id)) => id.parse().map(Self::Release).map_err(drop),
             _ => Err(()),
         }
     }
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn bells_survive_the_trip() {
-        for bell in [Bell::Wake, Bell::Done(JobId::new()), Bell::Cancel(JobId::new())] {
+        for bell in [Bell::Wake, Bell::Done(JobId::new()), Bell::Cancel(JobId::new()), Bell::Release(UploadId::new())] {
             assert_eq!(bell.to_string().parse(), Ok(bell));
         }
         for noise in ["", "missed", "done", "done x", "wake up"] {

@@ -131,6 +131,11 @@ impl Volume {
         .await
     }
 
+    pub(super) async fn exists(&self, id: UploadId) -> Result<bool> {
+        let path = self.data_path(id);
+        blocking(move || path.try_exists()).await
+    }
+
     pub(super) async fn head(&self, id: UploadId, most: usize) -> Result<Vec<u8>> {
         let path = self.data_path(id);
         blocking(move || {

@@ -10,17 +10,19 @@ mod side;
 mod tail;
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    Error as StoreError, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -42,6 +44,9 @@ const DATA: &str = "data";
 const LOOK: Duration = Duration::from_secs(2);
 /// Longest marker that is read.
 const MARKER_BYTES: u64 = 256;
+
+/// Bytes on their way from the store.
+type Stream = BoxStream<'static, object_store::Result<Bytes>>;
 
 /// A place in a bucket. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -132,6 +137,11 @@ impl Bucket {
         matches!(Handle::current().block_on(look), Ok(Ok(text)) if text.trim() == installation.to_string())
     }
 
+    /// Whether the marker can be read, within [`LOOK`]. Blocks, and needs the runtime.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(Handle::current().block_on(async { timeout(LOOK, self.marker()).await }), Ok(Ok(_)))
+    }
+
     async fn marker(&self) -> Result<String, StoreError> {
         let got = self.read(&self.path(MARKER)?, 0, MARKER_BYTES).await?;
         Ok(String::from_utf8_lossy(&got).into_owned())
@@ -166,6 +176,10 @@ impl Bucket {
             None => self.manifest(id).await?.map_or(0, |kept| kept.manifest.end()),
         };
         Ok(stored.min(received))
+    }
+
+    pub(super) async fn exists(&self, id: UploadId) -> Result<bool> {
+        Ok(self.sealed(id).await?.is_some() || self.manifest(id).await?.is_some())
     }
 
     /// Turns what was received into one object, exactly once: repeating it finds the object and is content.
@@ -210,41 +224,46 @@ impl Bucket {
     }
 
     pub(super) async fn head(&self, id: UploadId, most: usize) -> Result<Vec<u8>> {
-        let path = self.data(id).map_err(wrong)?;
-        if self.store().head(&path).await.map_err(wrong)?.size == 0 {
-            // no range of it can be asked for
-            return Ok(Vec::new());
+        let mut head = Vec::new();
+        let mut bytes = self.stream(id, 0, most as u64).await?;
+        while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
+            head.extend_from_slice(&chunk);
         }
-        Ok(self.read(&path, 0, most as u64).await.map_err(wrong)?.to_vec())
+        Ok(head)
     }
 
     pub(super) async fn digest(&self, id: UploadId, at: u64, most: u64, mut hasher: Hasher) -> Result<(Hasher, u64)> {
-        let mut done = 0;
-        if let Some(mut bytes) = self.stream(id, at, most).await? {
-            while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
-                hasher.update(&chunk);
-                done += chunk.len() as u64;
-            }
+        let (mut done, mut bytes) = (0, self.stream(id, at, most).await?);
+        while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
+            hasher.update(&chunk);
+            done += chunk.len() as u64;
         }
         Ok((hasher, done))
     }
 
-    /// Up to `most` bytes of a complete upload from `at` on; none beyond its end.
-    async fn stream(
-        &self,
-        id: UploadId,
-        at: u64,
-        most: u64,
-    ) -> Result<Option<futures::stream::BoxStream<'static, object_store::Result<Bytes>>>> {
-        let path = self.data(id).map_err(wrong)?;
-        let size = self.store().head(&path).await.map_err(wrong)?.size;
-        let end = at.saturating_add(most).min(size);
-        if at >= end {
-            return Ok(None);
+    /// Up to `most` bytes of an upload from `at` on; none beyond its end. Of an unfinished one those that pieces still hold.
+    async fn stream(&self, id: UploadId, at: u64, most: u64) -> Result<Stream> {
+        let end = at.saturating_add(most);
+        let mut ranges = Vec::new();
+        if let Some(data) = self.sealed(id).await? {
+            ranges.push((data.location, at..end.min(data.size)));
+        } else if let Some(kept) = self.manifest(id).await? {
+            for piece in kept.manifest.pieces_of(at, end) {
+                let range = at.saturating_sub(piece.at)..end.min(piece.end()) - piece.at;
+                ranges.push((self.piece_path(id, piece.name).map_err(wrong)?, range));
+            }
         }
-        let range = Some(GetRange::Bounded(at..end));
-        let got = self.store().get_opts(&path, GetOptions { range, ..GetOptions::default() }).await.map_err(wrong)?;
-        Ok(Some(got.into_stream()))
+        let this = self.clone();
+        let read = move |(path, range): (Path, Range<u64>)| {
+            let this = this.clone();
+            async move {
+                let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+                this.store().get_opts(&path, options).await.map(GetResult::into_stream)
+            }
+        };
+        // an empty range cannot be asked for
+        let ranges = ranges.into_iter().filter(|(_, range)| range.start < range.end);
+        Ok(futures::stream::iter(ranges).then(read).try_flatten().boxed())
     }
 
     pub(super) async fn remove(&self, id: UploadId) -> Result<()> {

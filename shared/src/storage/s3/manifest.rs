@@ -11,6 +11,8 @@ use uuid::Uuid;
 pub(super) const PART_BYTES: u64 = 16 << 20;
 /// Most parts of an upload (S3's limit).
 pub(super) const PARTS_MAX: u64 = 10_000;
+/// Bytes at the start that stay readable until the end: what a file is, is told from them.
+const FIRST_BYTES: u64 = 64 << 10;
 /// The form that is written.
 const FORM: u32 = 1;
 
@@ -28,6 +30,8 @@ pub(super) struct Manifest {
     pub(super) multipart: Option<String>,
     /// The parts it has, as the store named them.
     pub(super) parts: Vec<String>,
+    /// Objects with the first bytes, where `pieces` begins later.
+    pub(super) first: Vec<Piece>,
     /// Objects with bytes, in order and without a hole up to the end.
     pub(super) pieces: Vec<Piece>,
 }
@@ -45,7 +49,7 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.at.saturating_add(self.bytes)
     }
 }
@@ -53,8 +57,8 @@ impl Piece {
 impl Manifest {
     /// That of an upload without bytes.
     pub(super) fn new() -> Self {
-        let (parts, pieces) = (Vec::new(), Vec::new());
-        Self { form: FORM, writer: Uuid::new_v4(), version: 0, multipart: None, parts, pieces }
+        let (parts, first, pieces) = (Vec::new(), Vec::new(), Vec::new());
+        Self { form: FORM, writer: Uuid::new_v4(), version: 0, multipart: None, parts, first, pieces }
     }
 
     /// Reads one. What lies in a bucket may have been written by anybody who has keys for it, so nothing is believed.
@@ -63,9 +67,11 @@ impl Manifest {
         if read.form != FORM {
             return Err(format!("it has the form {}, which a later version wrote", read.form));
         }
-        let whole = read.pieces.windows(2).all(|two| two[0].end() == two[1].at);
+        let chained = |pieces: &[Piece]| pieces.windows(2).all(|two| two[0].end() == two[1].at);
+        let whole = chained(&read.first) && read.first.first().is_none_or(|p| p.at == 0) && chained(&read.pieces);
         // no piece reaches from one part into the next
-        let small = read.pieces.iter().all(|p| (1..=PART_BYTES - p.at % PART_BYTES).contains(&p.bytes));
+        let small =
+            read.first.iter().chain(&read.pieces).all(|p| (1..=PART_BYTES - p.at % PART_BYTES).contains(&p.bytes));
         let fits = read.parts.len() as u64 <= PARTS_MAX;
         let begins = read.pieces.first().is_none_or(|p| p.at <= read.parts_end());
         if whole && small && fits && begins { Ok(read) } else { Err("its parts and pieces do not fit".to_owned()) }
@@ -98,9 +104,11 @@ impl Manifest {
             return false;
         }
         self.parts.truncate(keep);
-        self.pieces.retain(|p| p.at < length);
-        if let Some(last) = self.pieces.last_mut() {
-            last.bytes = last.bytes.min(length - last.at);
+        for pieces in [&mut self.first, &mut self.pieces] {
+            pieces.retain(|p| p.at < length);
+            if let Some(last) = pieces.last_mut() {
+                last.bytes = last.bytes.min(length - last.at);
+            }
         }
         true
     }
@@ -114,11 +122,31 @@ impl Manifest {
         merged.iter().map(|p| p.name).collect()
     }
 
-    /// Lets pieces go whose bytes lie in parts and are counted; returns their names.
+    /// Lets pieces go whose bytes lie in parts and are counted, but for the first ones; returns their names.
     pub(super) fn let_go(&mut self, counted: u64) -> Vec<Uuid> {
         let end = self.parts_end().min(counted);
         let gone = self.pieces.partition_point(|p| p.end() <= end);
-        self.pieces.drain(..gone).map(|p| p.name).collect()
+        let (first, gone) = self.pieces.drain(..gone).partition(|p: &Piece| p.at < FIRST_BYTES);
+        self.first.extend::<Vec<_>>(first);
+        gone.iter().map(|p| p.name).collect()
+    }
+
+    /// The pieces that hold the bytes `at..end`, in order; fewer where some are gone.
+    pub(super) fn pieces_of(&self, at: u64, end: u64) -> Vec<Piece> {
+        let mut next = at;
+        let mut found = Vec::new();
+        for piece in self.first.iter().chain(&self.pieces) {
+            if next < end && (piece.at..piece.end()).contains(&next) {
+                found.push(*piece);
+                next = piece.end();
+            }
+        }
+        found
+    }
+
+    /// The names of all pieces.
+    pub(super) fn names(&self) -> impl Iterator<Item = Uuid> {
+        self.first.iter().chain(&self.pieces).map(|p| p.name)
     }
 }
 
@@ -175,8 +203,15 @@ mod tests {
     fn pieces_go_when_they_are_in_a_part_and_counted() {
         let mut m = manifest(1, &[(0, 8), (8, 8), (16, 1), (17, 1)]);
         assert_eq!(m.let_go(7 * MIB).len(), 0);
-        assert_eq!(m.let_go(8 * MIB).len(), 1);
+        assert_eq!(
+            (m.let_go(8 * MIB).len(), m.first.len(), m.pieces.len()),
+            (0, 1, 3),
+            "the first bytes stay readable"
+        );
         assert_eq!(m.let_go(99 * MIB).len(), 1);
+        assert_eq!(m.pieces_of(0, 4096), m.first);
+        assert_eq!(m.pieces_of(16 * MIB, 18 * MIB), m.pieces);
+        assert!(m.pieces_of(9 * MIB, 18 * MIB).is_empty(), "nothing is read from behind a hole");
         assert_eq!((m.pieces.len(), m.end()), (2, 18 * MIB));
         let name = Uuid::new_v4();
         assert_eq!(m.merge(name).len(), 2);

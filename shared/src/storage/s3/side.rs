@@ -31,7 +31,7 @@ impl Bucket {
         self.path(&format!("{id}/{MANIFEST}")).map_err(wrong)
     }
 
-    fn piece_path(&self, id: UploadId, name: Uuid) -> Result<Path, StoreError> {
+    pub(super) fn piece_path(&self, id: UploadId, name: Uuid) -> Result<Path, StoreError> {
         self.path(&format!("{id}/{PIECES}/{name}"))
     }
 

@@ -195,12 +195,10 @@ impl Tail {
 
     /// Copies through this process: S3's own copy of parts is not to be had through `object_store`.
     pub(in crate::storage) async fn copy(&self, part: UploadId, from: u64, at: u64, most: u64) -> Result<u64> {
-        let mut done = 0;
-        if let Some(mut bytes) = self.0.bucket.stream(part, from, most).await? {
-            while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
-                self.take_in(at.saturating_add(done), &chunk).await?;
-                done += chunk.len() as u64;
-            }
+        let (mut done, mut bytes) = (0, self.0.bucket.stream(part, from, most).await?);
+        while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
+            self.take_in(at.saturating_add(done), &chunk).await?;
+            done += chunk.len() as u64;
         }
         Ok(done)
     }
@@ -327,8 +325,8 @@ impl Shared {
             return Err(Error::internal(format!("upload {} cannot be cut at {length}", self.id)));
         }
         let part = self.load(&next).await?;
-        let named = |name| next.pieces.iter().any(|p| p.name == name);
-        state.dropped.extend(state.manifest.pieces.iter().map(|p| p.name).filter(|name| !named(*name)));
+        let dropped = state.manifest.names().filter(|name| next.names().all(|n| n != *name));
+        state.dropped.extend(dropped);
         (state.manifest, state.part) = (next, part);
         state.waiting.clear();
         self.inbox().end = state.manifest.end();
