@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod bucket;
 mod changes;
 mod chaos;
 mod cli;
@@ -22,9 +23,9 @@ mod openapi;
 mod origin;
 mod probe;
 mod recovery;
-mod reuse;
 mod remote;
 mod requests;
+mod reuse;
 mod scans;
 mod sentinel;
 mod settings;
