@@ -31,5 +31,6 @@ mod sentinel;
 mod settings;
 mod tidy;
 mod trio;
+mod tus;
 mod up;
 mod uploads;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,13 +12,15 @@ use shared::access::Principal;
 use shared::id::JobId;
 use shared::job::{Budget, JobState, Priority, Profile};
 use shared::lifecycle::Submitted;
-use shared::store;
+use shared::{Code, Error, store};
 use utoipa::ToSchema;
 
 use super::jobs::request::{CreateJob, ListQuery};
 use super::jobs::source::SourceRequest;
 use super::jobs::view::{JobPage, JobView};
 use super::jobs::{accepted, page_of, submit, wait_for};
+use super::uploads::multipart::boundary;
+use super::uploads::whole::{self, Stored};
 use crate::App;
 use crate::auth::{Submitter, Viewer};
 use crate::extract::{AnyTypeJson, Query};
@@ -54,28 +56,53 @@ pub struct ProbeFile {
 /// Submits a job and waits up to 25 seconds for it. A job that failed is an answer like any other: look at `state`.
 #[utoipa::path(
     post, path = "/api/v1/probe/file", tag = "probe", operation_id = "probe_file",
-    request_body(content = ProbeFile, description = "JSON, whatever the content type says: `curl -d` works as it is."),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job.")),
+    request_body(content = ProbeFile, description = "JSON, whatever the content type says: `curl -d` works as it is. Or a form (multipart/form-data) with the file itself as its part `file`, and `profile`, `priority`, `external_id` and `metadata` (JSON) as parts beside it."),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job. Not with a form.")),
     responses(
         (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
         (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
         (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = []), ("bearer" = []))
 )]
-pub async fn probe_file(
-    State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
-    AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeFile>,
-) -> Result<Response> {
+pub async fn probe_file(State(app): State<Arc<App>>, Submitter(who): Submitter, request: Request) -> Result<Response> {
+    if boundary(request.headers()).is_some() {
+        return probe_form(&app, &who, request).await;
+    }
+    let AnyTypeJson { value: body, repeatable } = AnyTypeJson::<ProbeFile>::from_request(request, &app).await?;
     let source = SourceRequest::Path { path: body.file_path };
     let ProbeFile { profile, priority, external_id, metadata, .. } = body;
     let request = CreateJob { profile, priority, external_id, metadata, ..CreateJob::of(source) };
     let once = repeatable.of("POST /api/v1/probe/file");
     let submitted = submit(&app, &who, request, once).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
     outcome(&app, &who, &submitted).await
+}
+
+/// Uploads the file of a form and probes it.
+async fn probe_form(app: &Arc<App>, who: &Principal, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let Stored { upload, fields } = whole::store(app, who, None, &parts.headers, body).await?;
+    let mut wish = CreateJob::of(SourceRequest::Upload { id: upload.id });
+    for (name, value) in fields {
+        let wrong =
+            |e: serde_json::Error| Error::new(Code::InvalidValue, format!("The part '{name}' is not understood: {e}."));
+        let word = || serde_json::Value::String(value.clone());
+        match name.as_str() {
+            "profile" => wish.profile = serde_json::from_value(word()).map_err(wrong)?,
+            "priority" => wish.priority = serde_json::from_value(word()).map_err(wrong)?,
+            "external_id" => wish.external_id = Some(value),
+            "metadata" => wish.metadata = serde_json::from_str(&value).map_err(wrong)?,
+            _ => {
+                let detail = "The parts of the form are file, profile, priority, external_id and metadata.";
+                return Err(Error::new(Code::BadRequest, detail).into());
+            }
+        }
+    }
+    let submitted = submit(app, who, wish, None).await?;
+    outcome(app, who, &submitted).await
 }
 
 /// A URL to be probed now.

@@ -1,0 +1,1 @@
+//! placeholder header for what follows: what breaks while bytes arrive.

@@ -1,0 +1,1 @@
+//! placeholder header for what follows: quotas, kinds, digests and jobs of uploads.

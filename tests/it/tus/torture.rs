@@ -1,0 +1,1 @@
+//! placeholder header for what follows: many uploads under attack.
