@@ -199,7 +199,7 @@ async fn parts_are_put_together_and_a_digest_may_come_last() {
     api.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_goes_away_ends_the_request_with_a_true_offset() {
     let mut site = Site::new().await;
     let gate = Gate::to(site.store.endpoint()).await;
