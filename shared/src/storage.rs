@@ -73,7 +73,7 @@ impl Storage {
     pub fn open(place: StoragePlace) -> io::Result<Self> {
         Ok(match place {
             StoragePlace::Directory(dir) => Self::new(dir),
-            StoragePlace::S3(place) => Self::S3(s3::Bucket::new(place)?),
+            StoragePlace::S3(place) => Self::S3(s3::Bucket::new(*place)?),
         })
     }
 

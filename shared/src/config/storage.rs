@@ -17,7 +17,7 @@ pub enum StoragePlace {
     /// A directory that every API and worker has mounted.
     Directory(PathBuf),
     /// A place in a bucket.
-    S3(S3Place),
+    S3(Box<S3Place>),
 }
 
 /// A place in a bucket.
@@ -35,7 +35,7 @@ impl StoragePlace {
     /// Reads `file:///ABSOLUTE/DIRECTORY` or `s3://PROFILE/BUCKET/PREFIX`.
     pub(super) fn parse(text: &str, profiles: &[S3Profile]) -> Result<Self, ConfigError> {
         if let Some(rest) = text.strip_prefix("s3://") {
-            return S3Place::parse(rest, profiles).map(Self::S3);
+            return S3Place::parse(rest, profiles).map(Box::new).map(Self::S3);
         }
         let dir = text.strip_prefix("file://").filter(|d| d.starts_with('/'));
         dir.map(|dir| Self::Directory(dir.into()))

@@ -101,7 +101,9 @@ impl Tail {
             manifest.writer = Uuid::new_v4();
             let this = Self::new(bucket.clone(), id, manifest, kept);
             let mut state = this.0.state.lock().await;
-            this.0.cut(&mut state, received).await?;
+            let mut cut = state.manifest.clone();
+            cut.cut(received);
+            this.0.replace(&mut state, cut).await?;
             match this.0.write_manifest(&mut state).await {
                 Ok(()) => {}
                 Err(error) if error.code() == Code::UploadLocked => {
@@ -179,7 +181,11 @@ impl Tail {
         }
         let end = state.manifest.end();
         if length < end {
-            self.0.cut(&mut state, length).await?;
+            let mut cut = state.manifest.clone();
+            if cut.cut(length) != length {
+                return Err(Error::internal(format!("upload {} cannot be cut at {length}", self.0.id)));
+            }
+            self.0.replace(&mut state, cut).await?;
             return self.0.write_manifest(&mut state).await;
         }
         let mut room = usize::try_from(length - end).unwrap_or(usize::MAX);
@@ -318,12 +324,8 @@ impl Shared {
         Ok(part)
     }
 
-    /// Cuts off stored bytes beyond `length`; nothing is changed if that fails before the manifest is written.
-    async fn cut(&self, state: &mut State, length: u64) -> Result<()> {
-        let mut next = state.manifest.clone();
-        if !next.cut(length) {
-            return Err(Error::internal(format!("upload {} cannot be cut at {length}", self.id)));
-        }
+    /// Goes on from a manifest that was cut; nothing is changed where its open pieces cannot be read.
+    async fn replace(&self, state: &mut State, next: Manifest) -> Result<()> {
         let part = self.load(&next).await?;
         let dropped = state.manifest.names().filter(|name| next.names().all(|n| n != *name));
         state.dropped.extend(dropped);
