@@ -32,6 +32,11 @@ const ASK: Duration = Duration::from_secs(1);
 pub struct Holds(Mutex<HashMap<UploadId, (LeaseToken, CancellationToken)>>);
 
 impl Holds {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Asks whoever holds the upload in this process to let go.
     fn ask(&self, id: UploadId) {
         if let Some((_, wanted)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {

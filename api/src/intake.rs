@@ -24,8 +24,12 @@ use crate::App;
 use crate::hold::{Hold, locked};
 use flow::Flow;
 
-/// Bytes that are written at once. Two such buffers are all the memory a request takes.
-const BATCH: usize = 128 * 1024;
+/// Memory of all requests together for bytes on their way, as long as each can have [`SMALLEST_BATCH`]. A request has two
+/// buffers: one is filled, one is written.
+const BUFFERS: usize = 16 << 20;
+/// Bytes that are written at once.
+const SMALLEST_BATCH: usize = 64 * 1024;
+const LARGEST_BATCH: usize = 512 * 1024;
 /// Bytes that may be stored and not counted yet, if they came within [`UNCOUNTED_TIME`] more.
 const UNCOUNTED_BYTES: u64 = 8 << 20;
 /// How long bytes may be stored and not counted yet, if they are more than [`UNCOUNTED_BYTES`].
@@ -101,7 +105,7 @@ pub async fn receive(app: &Arc<App>, hold: &Hold, tail: Appending, plan: Plan, b
         Ok(trailer) => (Ok(()), trailer),
         Err(error) => (Err(error), None),
     };
-    if let Err(error) = flow.write_rest().await {
+    if let Err(error) = flow.settle().await {
         end = end.and(Err(error));
     }
     if flow.overflowed {

@@ -24,6 +24,10 @@ fn every_operation_is_described() {
         for (method, operation) in item.as_object().expect("operations") {
             operations += 1;
             for member in ["operationId", "summary", "tags", "responses", "security"] {
+                // browsers ask by OPTIONS before they may send a key
+                if (method.as_str(), member) == ("options", "security") {
+                    continue;
+                }
                 assert!(!operation[member].is_null(), "{method} {path} has no {member}");
             }
             for (status, response) in operation["responses"].as_object().expect("responses") {

@@ -124,7 +124,7 @@ async fn a_killed_api_leaves_an_upload_that_is_swept() {
     drop(stream);
     assert_eq!(left_over(&installation).await, (2, 1));
     // 48 hours pass
-    sqlx::query("update upload set expires_at = expires_at - interval '49 hours'")
+    sqlx::query("update upload set expires_at = expires_at - interval '49 hours', lock_until = lock_until - interval '49 hours'")
         .execute(&installation.db)
         .await
         .expect("shifts");

@@ -13,10 +13,10 @@ use shared::storage::{self, Appending, Batch};
 use shared::store;
 use shared::upload::Hasher;
 use shared::{Code, Error};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::pace::Pace;
-use super::{BATCH, BLIND, COUNT_EVERY, Resume, UNCOUNTED_BYTES, UNCOUNTED_TIME};
+use super::{BLIND, BUFFERS, COUNT_EVERY, LARGEST_BATCH, Resume, SMALLEST_BATCH, UNCOUNTED_BYTES, UNCOUNTED_TIME};
 use crate::App;
 use crate::hold::{Hold, LEASE, locked};
 
@@ -24,6 +24,10 @@ use crate::hold::{Hold, LEASE, locked};
 const TICK: Duration = Duration::from_millis(250);
 /// How often the hold is renewed and the offset moved at least.
 const RENEW: Duration = Duration::from_millis(900);
+
+/// How long bytes are still read when the request must end, and how long for each of them.
+const LAST_READS: Duration = Duration::from_millis(300);
+const LAST_READ: Duration = Duration::from_millis(30);
 
 /// What a count learned: the offset it moved to, who wants the upload (`None`: the hold is lost), and the free bytes.
 type Counted = (u64, Result<(Option<bool>, Option<u64>), Error>);
@@ -42,10 +46,16 @@ pub(super) struct Flow<'a> {
     pub(super) counted: u64,
     /// When the oldest byte came that does not count yet.
     oldest: Option<Instant>,
+    /// Bytes that are written at once.
+    batch: usize,
     buffer: Vec<u8>,
+    /// What of a frame found no place in the buffer.
+    left: Bytes,
     /// Digests of the request and of the whole; `None` while they are with a batch, and if there are none.
     pub(super) request: Option<Hasher>,
     pub(super) whole: Option<Hasher>,
+    /// A batch was lost: nothing is known of the bytes behind `written`.
+    torn: bool,
     /// The body went on where the upload ended.
     pub(super) overflowed: bool,
     writing: Option<BoxFuture<'static, Result<Batch, Error>>>,
@@ -76,9 +86,12 @@ impl<'a> Flow<'a> {
             written: start,
             counted: start,
             oldest: None,
+            batch: SMALLEST_BATCH,
             buffer: Vec::new(),
+            left: Bytes::new(),
             request,
             whole,
+            torn: false,
             overflowed: false,
             writing: None,
             counting: None,
@@ -92,7 +105,7 @@ impl<'a> Flow<'a> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limits = &self.app.limits;
-        let mut pace = Pace::new(limits.upload_stall, limits.upload_min_rate);
+        let mut pace = Pace::new(limits.upload_stall, limits.upload_min_rate, Instant::now());
         let draining = self.app.draining.clone();
         let mut trailer = None;
         loop {
@@ -100,12 +113,16 @@ impl<'a> Flow<'a> {
             let willing = self.is_willing();
             tokio::select! {
                 biased;
-                () = self.hold.wanted.cancelled() => return Err(taken_over()),
-                () = draining.cancelled(), if resume == Resume::Possible => return Err(stopping()),
+                () = self.hold.wanted.cancelled() => {
+                    return self.take_last(&mut body, room, &mut trailer).await?.then_some(trailer).ok_or_else(taken_over);
+                }
+                () = draining.cancelled(), if resume == Resume::Possible => {
+                    return self.take_last(&mut body, room, &mut trailer).await?.then_some(trailer).ok_or_else(stopping);
+                }
                 batch = event(&mut self.writing) => self.wrote(batch)?,
                 counted = event(&mut self.counting) => self.heard_of(counted)?,
                 _ = tick.tick() => {
-                    pace.check(willing)?;
+                    pace.check(willing, Instant::now())?;
                     self.begin_write();
                     if self.heard.elapsed() > BLIND {
                         return Err(Error::unavailable("The database", "no count of an upload was heard of"));
@@ -115,8 +132,8 @@ impl<'a> Flow<'a> {
                     let Some(frame) = frame else { return Ok(trailer) };
                     match frame.map_err(|e| self.broke_off(&e))?.into_data() {
                         Ok(bytes) => {
-                            pace.came(bytes.len());
-                            if !self.take(&bytes, room) {
+                            pace.came(bytes.len(), Instant::now());
+                            if !self.take(bytes, room) {
                                 return Ok(trailer);
                             }
                         }
@@ -127,30 +144,74 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Takes what has arrived already and waits to be read, for a moment: it would be lost with the request. Tells whether the
+    /// body came to its end.
+    async fn take_last(&mut self, body: &mut Body, room: u64, trailer: &mut Option<String>) -> Result<bool, Error> {
+        let until = Instant::now() + LAST_READS;
+        while Instant::now() < until {
+            while !self.left.is_empty() || self.buffer.len() >= self.batch {
+                self.begin_write();
+                let Some(writing) = self.writing.take() else { break };
+                self.wrote(writing.await)?;
+            }
+            match timeout(LAST_READ, body.frame()).await {
+                Ok(None) => return Ok(true),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => {
+                        if !self.take(bytes, room) {
+                            return Ok(true);
+                        }
+                    }
+                    Err(frame) => *trailer = frame.trailers_ref().and_then(digest_of),
+                },
+                Ok(Some(Err(_))) | Err(_) => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes what there is room for. `false` if that was not all.
-    fn take(&mut self, bytes: &Bytes, room: u64) -> bool {
-        let left = room.saturating_sub(self.taken - self.start);
-        let fits = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        self.buffer.extend_from_slice(&bytes[..fits]);
-        self.taken += fits as u64;
-        self.app.metrics.upload_bytes.inc_by(fits as u64);
-        if fits > 0 && self.oldest.is_none() {
+    fn take(&mut self, mut bytes: Bytes, room: u64) -> bool {
+        let room = usize::try_from(room.saturating_sub(self.taken - self.start)).unwrap_or(usize::MAX);
+        self.overflowed = bytes.len() > room;
+        bytes.truncate(room);
+        self.taken += bytes.len() as u64;
+        self.app.metrics.upload_bytes.inc_by(bytes.len() as u64);
+        if !bytes.is_empty() && self.oldest.is_none() {
             self.oldest = Some(Instant::now());
         }
-        if self.buffer.len() >= BATCH {
+        self.left = bytes;
+        self.fill();
+        if self.buffer.len() >= self.batch {
             self.begin_write();
         }
-        self.overflowed = fits < bytes.len();
         !self.overflowed
+    }
+
+    /// Moves what is left of a frame into the buffer, as far as it goes.
+    fn fill(&mut self) {
+        if self.left.is_empty() {
+            return;
+        }
+        if self.buffer.is_empty() {
+            // few get much, many get little: together they stay within the same memory
+            self.batch = (BUFFERS / (2 * self.app.holds.count().max(1))).clamp(SMALLEST_BATCH, LARGEST_BATCH);
+            self.buffer.reserve_exact(self.batch);
+        }
+        let fits = self.batch.saturating_sub(self.buffer.len()).min(self.left.len());
+        self.buffer.extend_from_slice(&self.left.split_to(fits));
     }
 
     /// Whether more is taken now: the buffer has room, and not too much is stored without being counted.
     fn is_willing(&self) -> bool {
         let few = !self.steady || self.taken - self.counted < UNCOUNTED_BYTES;
-        self.buffer.len() < BATCH && (few || self.oldest.is_none_or(|at| at.elapsed() < UNCOUNTED_TIME))
+        self.left.is_empty()
+            && self.buffer.len() < self.batch
+            && (few || self.oldest.is_none_or(|at| at.elapsed() < UNCOUNTED_TIME))
     }
 
     fn begin_write(&mut self) {
+        self.fill();
         if self.writing.is_some() || self.buffer.is_empty() {
             return;
         }
@@ -162,18 +223,27 @@ impl<'a> Flow<'a> {
         };
         let tail = self.tail.clone();
         self.writing = Some(async move { tail.write(batch).await }.boxed());
+        self.fill();
     }
 
     fn wrote(&mut self, batch: Result<Batch, Error>) -> Result<(), Error> {
-        let mut batch = batch?;
+        let mut batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // what came behind the lost bytes must not take their place
+                (self.buffer, self.left) = (Vec::new(), Bytes::new());
+                self.torn = true;
+                return Err(error);
+            }
+        };
         self.written = batch.at + batch.bytes.len() as u64;
         (self.request, self.whole) = (batch.request, batch.whole);
         // the memory goes round only while bytes come fast: a thousand idle requests keep none
-        if self.buffer.is_empty() && batch.bytes.len() >= BATCH {
+        if self.buffer.is_empty() && batch.bytes.len() >= self.batch {
             batch.bytes.clear();
             self.buffer = batch.bytes;
         }
-        if self.buffer.len() >= BATCH {
+        if self.buffer.len() >= self.batch {
             self.begin_write();
         }
         Ok(())
@@ -237,22 +307,27 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Writes what is still in memory.
-    pub(super) async fn write_rest(&mut self) -> Result<(), Error> {
-        loop {
-            if self.writing.is_none() {
-                self.begin_write();
-            }
-            let Some(writing) = self.writing.take() else { break };
-            self.wrote(writing.await)?;
-        }
+    /// Writes what is still in memory, and waits for what is on its way.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        let written = self.write_rest().await;
         if let Some(counting) = self.counting.take() {
             let (to, answer) = counting.await;
             if self.steady && matches!(answer, Ok((Some(_), _))) {
                 self.counted = to;
             }
         }
-        Ok(())
+        if self.torn {
+            self.forget(self.written).await;
+        }
+        written
+    }
+
+    async fn write_rest(&mut self) -> Result<(), Error> {
+        loop {
+            self.begin_write();
+            let Some(writing) = self.writing.take() else { return Ok(()) };
+            self.wrote(writing.await)?;
+        }
     }
 
     /// Cuts off what lies beyond `to`.

@@ -20,21 +20,19 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(stall: Duration, bytes_per_second: u64) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(stall: Duration, bytes_per_second: u64, now: Instant) -> Self {
         Self { stall, bytes_per_second, last_byte: now, last_look: now, waited: Duration::ZERO, bytes: 0 }
     }
 
-    pub(super) fn came(&mut self, bytes: usize) {
+    pub(super) fn came(&mut self, bytes: usize, now: Instant) {
         if bytes > 0 {
-            self.last_byte = Instant::now();
+            self.last_byte = now;
             self.bytes += bytes as u64;
         }
     }
 
     /// Looks at the clock; `willing` tells whether we were waiting for the client.
-    pub(super) fn check(&mut self, willing: bool) -> Result<(), Error> {
-        let now = Instant::now();
+    pub(super) fn check(&mut self, willing: bool, now: Instant) -> Result<(), Error> {
         if willing {
             self.waited += now - self.last_look;
         } else {
@@ -66,30 +64,20 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn silence_and_slowness_end_a_body() {
-        let second = Duration::from_secs(1);
-        let mut silent = Pace::new(10 * second, 0);
-        let mut slow = Pace::new(10 * second, 100);
-        let mut held_up = Pace::new(10 * second, 100);
-        let mut ends = [None; 3];
-        for at in 1..=200 {
-            tokio::time::advance(second).await;
-            slow.came(99);
-            for (end, pace, willing) in
-                [(0, &mut silent, true), (1, &mut slow, true), (2, &mut held_up, false)].map(|(i, p, w)| (i, p, w))
-            {
-                if ends[end].is_none() && pace.check(willing).is_err() {
-                    ends[end] = Some(at);
-                }
-            }
-        }
-        assert_eq!(ends, [Some(11), Some(60), None]);
-        let mut steady = Pace::new(10 * second, 100);
-        for _ in 0..200 {
-            tokio::time::advance(second).await;
-            steady.came(101);
-            steady.check(true).unwrap();
-        }
+    #[test]
+    fn silence_and_slowness_end_a_body() {
+        let (second, begun) = (Duration::from_secs(1), Instant::now());
+        let end = |rate, bytes, willing| {
+            let mut pace = Pace::new(10 * second, rate, begun);
+            (1..=200).find(|at| {
+                let now = begun + *at * second;
+                pace.came(bytes, now);
+                pace.check(willing, now).is_err()
+            })
+        };
+        assert_eq!(end(0, 0, true), Some(11), "silent");
+        assert_eq!(end(100, 99, true), Some(60), "slow");
+        assert_eq!(end(100, 101, true), None, "steady");
+        assert_eq!((end(100, 99, false), end(0, 0, false)), (None, None), "held up by us");
     }
 }

@@ -89,7 +89,7 @@ async fn probe_form(app: &Arc<App>, who: &Principal, request: Request) -> Result
     for (name, value) in fields {
         let wrong =
             |e: serde_json::Error| Error::new(Code::InvalidValue, format!("The part '{name}' is not understood: {e}."));
-        let word = || serde_json::Value::String(value.clone());
+        let word = || Value::String(value.clone());
         match name.as_str() {
             "profile" => wish.profile = serde_json::from_value(word()).map_err(wrong)?,
             "priority" => wish.priority = serde_json::from_value(word()).map_err(wrong)?,

@@ -8,6 +8,9 @@ use super::{create, head, offset, patch, path_of, pattern, request};
 
 const UPLOADS: &str = "/api/v1/uploads";
 
+/// Headers and body of a request, and the status of its answer.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16);
+
 #[tokio::test]
 async fn options_tell_what_is_spoken() {
     let installation = Installation::new().await;
@@ -68,7 +71,7 @@ async fn creation_is_refused_in_the_right_order() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[("MAX_UPLOAD_BYTES", "1000")]);
     let offset_type = ("content-type", "application/offset+octet-stream");
-    let rows: &[(&[(&str, &str)], &[u8], u16)] = &[
+    let rows: &[Row<'_>] = &[
         (&[], b"", 400),
         (&[("upload-length", "5"), ("upload-defer-length", "1")], b"", 400),
         (&[("upload-defer-length", "2")], b"", 400),

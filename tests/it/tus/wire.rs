@@ -8,15 +8,33 @@ use tokio::net::TcpStream;
 pub(super) struct Wire(TcpStream);
 
 impl Wire {
+    /// Begins a PATCH whose body will have `length` bytes; `None` if nobody takes it.
+    pub(super) async fn patch_or_none(
+        installation: &Installation,
+        http: &Http,
+        path: &str,
+        at: usize,
+        length: usize,
+    ) -> Option<Self> {
+        let rest = format!(
+            "Content-Type: application/offset+octet-stream\r\nUpload-Offset: {at}\r\nContent-Length: {length}\r\n"
+        );
+        Self::try_head(installation, http, &format!("PATCH {path}"), &rest).await.ok()
+    }
+
     /// Connects and sends the head of a tus request; `rest` are further header lines, each with its line end.
     pub(super) async fn send_head(installation: &Installation, http: &Http, line: &str, rest: &str) -> Self {
-        let mut stream = TcpStream::connect(http.url().trim_start_matches("http://")).await.expect("connects");
+        Self::try_head(installation, http, line, rest).await.expect("sends")
+    }
+
+    async fn try_head(installation: &Installation, http: &Http, line: &str, rest: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(http.url().trim_start_matches("http://")).await?;
         let head = format!(
             "{line} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\nTus-Resumable: 1.0.0\r\n{rest}\r\n",
             installation.key
         );
-        stream.write_all(head.as_bytes()).await.expect("sends");
-        Self(stream)
+        stream.write_all(head.as_bytes()).await?;
+        Ok(Self(stream))
     }
 
     /// Begins a PATCH whose body will have `length` bytes.

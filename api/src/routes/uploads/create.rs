@@ -43,6 +43,7 @@ pub async fn create(app: &Arc<App>, who: &Principal, headers: &HeaderMap, body: 
     let (hold, upload, tail) = upload;
     let location = format!("{}{}/{}", address::origin(app, headers), upload::PATH, upload.id);
     let mut response = if upload.is_final() {
+        drop(tail);
         put_together(app, hold, upload, &location).await
     } else if has_body {
         let most = room(upload.length(), 0, app.limits.upload_bytes);
