@@ -235,6 +235,8 @@ pub struct Claim {
     pub lease: Duration,
     /// The client's name for the upload, if the source is one.
     pub upload_name: Option<String>,
+    /// SHA-256 of the upload's bytes, if the source is one and it is known.
+    pub upload_sha256: Option<Vec<u8>>,
     /// The whole URL and its request headers, sealed, if the source is one.
     pub sealed: Option<Vec<u8>>,
 }

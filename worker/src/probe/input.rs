@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shared::id::UploadId;
 use shared::job::source::UrlTarget;
 use shared::job::{Claim, Failure, FailureCode, Profile, Source};
 use shared::storage::Place;
@@ -47,7 +48,7 @@ impl Input {
     pub(super) async fn open(worker: &Worker, claim: &Claim, cancel: &CancellationToken) -> Result<Self, Failure> {
         let origin: Arc<dyn Origin> = match &claim.job.source {
             Source::Upload { id } => match worker.storage.place(*id) {
-                Place::File(_) => return Ok(Self::local(open_file(worker, claim).await?, format!("upload {id}"))),
+                Place::File(_) => return Ok(Self::local(open_file(worker, claim).await?, upload(claim, *id))),
                 Place::Object { profile, bucket, key } => Arc::new(S3Origin::new(profile, bucket, &key)?),
             },
             Source::Path { .. } => {
@@ -78,7 +79,7 @@ impl Input {
         let (name, size) = (remote.object().name.clone(), remote.object().size_bytes);
         // an upload never changes, wherever it lies
         let (identity, name) = match &claim.job.source {
-            Source::Upload { id } => (Some(format!("upload {id}")), claim.upload_name.clone().unwrap_or(name)),
+            Source::Upload { id } => (Some(upload(claim, *id)), claim.upload_name.clone().unwrap_or(name)),
             _ => (None, name),
         };
         Ok(Self { identity, name, size, bytes: Whereabouts::Remote { remote, served, inside: Arc::default() } })
@@ -156,6 +157,14 @@ impl Input {
                 None
             }
         }
+    }
+}
+
+/// What tells the bytes of an upload from all others: their SHA-256 where it is known, else that it is this upload.
+fn upload(claim: &Claim, id: UploadId) -> String {
+    match &claim.upload_sha256 {
+        Some(sha256) => format!("sha256 {}", sha256.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        None => format!("upload {id}"),
     }
 }
 

@@ -37,8 +37,8 @@ pub struct CreateJob {
     #[serde(default)]
     pub budget: Budget,
     /// `result` takes the result of an earlier job of yours for the same bytes, profile, options and version of ffprobe, at
-    /// once. Two such jobs at the same time run once. The bytes are the same if they are the same upload, or a file of the same
-    /// size, time of change and inode; objects behind URLs and in S3 are always looked at.
+    /// once. Two such jobs at the same time run once. The bytes are the same if they are the same upload, an upload with the
+    /// same SHA-256, or a file of the same size, time of change and inode; objects behind URLs and in S3 are always looked at.
     pub reuse: Option<ReuseOf>,
     /// Which frames to look at; only with the profile `frames`.
     pub frames: Option<frames::Request>,

@@ -33,6 +33,7 @@ struct Claimed {
     #[sqlx(flatten)]
     row: Row,
     upload_name: Option<String>,
+    upload_sha256: Option<Vec<u8>>,
     sealed: Option<Vec<u8>>,
 }
 
@@ -61,7 +62,8 @@ macro_rules! claim {
             )
             select ",
             columns!(),
-            ", (select filename from upload where upload.id = taken.upload_id) as upload_name, sealed from taken"
+            ", (select filename from upload where upload.id = taken.upload_id) as upload_name,
+                (select sha256 from upload where upload.id = taken.upload_id) as upload_sha256, sealed from taken"
         )
     };
 }
@@ -101,8 +103,8 @@ async fn take(db: impl PgExecutor<'_>, sql: &'static str, id: JobId, by: &Claima
         .fetch_optional(db)
         .await?;
     let Some(taken) = taken else { return Ok(None) };
-    let Claimed { row, upload_name, sealed } = taken;
-    Ok(Some(Claim { job: Job::try_from(row)?, token, lease: by.lease, upload_name, sealed }))
+    let Claimed { row, upload_name, upload_sha256, sealed } = taken;
+    Ok(Some(Claim { job: Job::try_from(row)?, token, lease: by.lease, upload_name, upload_sha256, sealed }))
 }
 
 /// Renews the lease. `None`: it is no longer ours. `Some(true)`: somebody wants the job canceled.
