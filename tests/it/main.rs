@@ -8,7 +8,6 @@
 )]
 
 mod attacks;
-mod bucket;
 mod changes;
 mod chaos;
 mod cli;

@@ -40,7 +40,6 @@ pub async fn assemble(app: &Arc<App>, hold: Hold, mut upload: Upload) -> Result<
             if !hold.renew(at).await? {
                 return Err(locked());
             }
-            tail.counted(at);
         }
         begin = end;
     }
