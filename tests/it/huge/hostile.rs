@@ -14,7 +14,7 @@ const WORKER_MEMORY: u64 = 256 << 20;
 /// Packets of a byte that are scanned, a multiple of 65,536: clusters are whole.
 const PACKETS: u32 = 1 << 18;
 /// How a scan of a bomb may end.
-const ENDINGS: [&str; 9] = [
+const ENDINGS: [&str; 10] = [
     "succeeded",
     "invalid_media",
     "truncated_media",
@@ -23,6 +23,7 @@ const ENDINGS: [&str; 9] = [
     "output_limit",
     "deadline_exceeded",
     "no_video",
+    "too_many_streams",
     "blocked_format",
 ];
 /// Bombs whose packets or frames are the charge; what their headers do is tried elsewhere.
