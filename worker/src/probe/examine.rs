@@ -1,5 +1,5 @@
 //! The work itself: the input is opened, ffprobe runs on it as often as the profile asks, and what it said is put together.
-//! Called by [`super::attempt`]; it keeps no lease and writes nothing to PostgreSQL.
+//! Called by [`super::attempt`]; it keeps no lease and writes no result: in PostgreSQL it only asks whether one may be shared.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -91,9 +91,8 @@ impl Examination<'_> {
             Err(failure) => Run::not_started(failure, Vec::new()),
         };
         if let Ok(report) = &run.outcome {
-            let streams = StreamInfo::list(&report.main);
             match profile {
-                Profile::Packets => match streams {
+                Profile::Packets => match StreamInfo::list(&report.main) {
                     Ok(streams) => self.packets(&streams, &mut run, &mut found).await,
                     Err(error) => run.outcome = Err(unreadable(&error)),
                 },
