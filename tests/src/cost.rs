@@ -112,6 +112,16 @@ impl Look {
         self.large_ms / self.small_ms
     }
 
+    /// Both of two looks at the same files: the quickest runs, and everything that went wrong.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.small_ms = self.small_ms.min(other.small_ms);
+        self.large_ms = self.large_ms.min(other.large_ms);
+        self.read_bytes = self.read_bytes.max(other.read_bytes);
+        self.wrong.extend(other.wrong);
+        self
+    }
+
     /// A row of a table: shape, way, both times in milliseconds, their ratio, megabytes and requests.
     pub fn line(&self, shape: Shape, way: Way) -> String {
         let (way, megabytes) = (format!("{way:?}"), self.read_bytes as f64 / 1e6);
@@ -227,8 +237,8 @@ impl ScanCost {
     }
 }
 
-/// How long the ffprobe of this machine takes, and its processor time, with the arguments of a result, its output to nowhere. Its complaints too: over
-/// a hole H.264 writes megabytes of them. As courteous as in the jail.
+/// How long the ffprobe of this machine takes, and its processor time, with the arguments of a result, its output and its
+/// complaints to nowhere: over a hole H.264 writes megabytes of them. As courteous as in the jail.
 fn command(arguments: &Value, file: &Path) -> (Duration, Duration) {
     let arguments = arguments.as_array().expect("arguments").iter().map(|a| a.as_str().expect("a word"));
     let arguments: Vec<&str> = arguments.collect();

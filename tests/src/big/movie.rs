@@ -8,9 +8,12 @@ use std::os::unix::fs::FileExt;
 use crate::containers::isobmff::{Kind, Track, children, co64, find, ftyp, large_head, moov, stsc, stsz, stts, word};
 use crate::samples;
 
-/// Pictures and blocks of sound of two hours, as the largest file has them.
-const VIDEO_SAMPLES: u64 = 180_000;
-const AUDIO_SAMPLES: u64 = 310_000;
+/// Pictures and blocks of sound of a chunk: 0.64 s of each, as a muxer makes them, and a chunk of the one follows a chunk of the
+/// other. Where the tracks lie more than a second apart ffprobe jumps between them for every packet.
+const PICTURES: u64 = 16;
+const BLOCKS: u64 = 30;
+/// Chunks of each track of two hours, as the largest file has them.
+const MOST_CHUNKS: u64 = 11_250;
 /// The smallest second of film, in bytes: small files get shorter, not thinner.
 const BYTES_A_SECOND: u64 = 250_000;
 /// Ticks of a picture (of 12,800 a second) and of a block of sound (of 48,000).
@@ -18,9 +21,6 @@ const VIDEO_TICKS: u32 = 512;
 const AUDIO_TICKS: u32 = 1024;
 /// Bytes of a block of sound.
 const AUDIO_BYTES: u32 = 400;
-/// Chunks of each track; a chunk of the one follows a chunk of the other.
-const CHUNKS: u64 = 1000;
-
 /// Where the index stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Index {
@@ -32,12 +32,8 @@ pub(super) fn write(file: &mut File, bytes: u64, index: Index) -> io::Result<()>
     let sample = std::fs::read(samples::path("mp4"))?;
     let video = Head::of(&sample, b"vide");
     let audio = Head::of(&sample, b"soun");
-    let seconds = bytes / BYTES_A_SECOND;
-    let share = |most: u64, a_second: u64| most.min((seconds * a_second).max(a_second)) / CHUNKS * CHUNKS;
-    let (pictures, blocks) = match seconds {
-        0..=100 => (share(VIDEO_SAMPLES, 25).max(CHUNKS), share(AUDIO_SAMPLES, 47).max(CHUNKS)),
-        _ => (share(VIDEO_SAMPLES, 25), share(AUDIO_SAMPLES, 47)),
-    };
+    let chunks = (bytes / BYTES_A_SECOND * 25 / PICTURES).clamp(1, MOST_CHUNKS);
+    let (pictures, blocks) = (chunks * PICTURES, chunks * BLOCKS);
     let audio_sizes = sizes(&audio.first, blocks, u64::from(AUDIO_BYTES) * blocks);
     let audio_bytes: u64 = audio_sizes.iter().map(|s| u64::from(*s)).sum();
     let video_sizes = sizes(&video.first, pictures, bytes.saturating_sub(audio_bytes));
@@ -56,8 +52,8 @@ pub(super) fn write(file: &mut File, bytes: u64, index: Index) -> io::Result<()>
     file.write_all_at(&ftyp, 0)?;
     file.write_all_at(&media_head, head_at)?;
     file.write_all_at(&layout.index, index_at)?;
-    write_first(file, &video.first, &video_sizes, &layout.video_chunks)?;
-    write_first(file, &audio.first, &audio_sizes, &layout.audio_chunks)
+    write_first(file, &video.first, PICTURES, &layout.video_chunks)?;
+    write_first(file, &audio.first, BLOCKS, &layout.audio_chunks)
 }
 
 /// What a track of the sample is: its description and the bytes of its samples.
@@ -108,38 +104,31 @@ struct Layout {
 }
 
 fn layout(video: &Head, audio: &Head, video_sizes: &[u32], audio_sizes: &[u32], start: u64) -> Layout {
-    let per_chunk = |sizes: &[u32]| sizes.len() / CHUNKS as usize;
     let (mut at, mut chunks) = (start, (Vec::new(), Vec::new()));
-    let groups = video_sizes.chunks(per_chunk(video_sizes)).zip(audio_sizes.chunks(per_chunk(audio_sizes)));
+    let groups = video_sizes.chunks(PICTURES as usize).zip(audio_sizes.chunks(BLOCKS as usize));
     for (pictures, blocks) in groups {
         for (sizes, into) in [(pictures, &mut chunks.0), (blocks, &mut chunks.1)] {
             into.push(at);
             at += sizes.iter().map(|s| u64::from(*s)).sum::<u64>();
         }
     }
-    let track = |kind, head: &Head, sizes: &[u32], offsets: &[u64], scale, ticks| {
+    let track = |kind, head: &Head, sizes: &[u32], offsets: &[u64], per_chunk: u64, (scale, ticks)| {
         let count = sizes.len() as u32;
-        let runs = (stts(&[(count, ticks)]), stsc(&[(1, per_chunk(sizes) as u32)]));
+        let runs = (stts(&[(count, ticks)]), stsc(&[(1, per_chunk as u32)]));
         let table = [&head.description[..], &runs.0, &runs.1, &stsz(sizes), &co64(offsets)].concat();
         Track::new(kind, scale, u64::from(count) * u64::from(ticks), &[&table])
     };
     let tracks = [
-        track(Kind::Video, video, video_sizes, &chunks.0, 12_800, VIDEO_TICKS),
-        track(Kind::Audio, audio, audio_sizes, &chunks.1, 48_000, AUDIO_TICKS),
+        track(Kind::Video, video, video_sizes, &chunks.0, PICTURES, (12_800, VIDEO_TICKS)),
+        track(Kind::Audio, audio, audio_sizes, &chunks.1, BLOCKS, (48_000, AUDIO_TICKS)),
     ];
     Layout { index: moov(&tracks, &[]), video_chunks: chunks.0, audio_chunks: chunks.1, media_bytes: at - start }
 }
 
 /// Writes the samples that are there, each where the tables say.
-fn write_first(file: &File, first: &[Vec<u8>], sizes: &[u32], chunks: &[u64]) -> io::Result<()> {
-    let per_chunk = sizes.len() / CHUNKS as usize;
-    let mut at = 0;
-    for (number, sample) in first.iter().enumerate().take(sizes.len()) {
-        if number % per_chunk == 0 {
-            at = chunks[number / per_chunk];
-        }
-        file.write_all_at(sample, at)?;
-        at += sample.len() as u64;
+fn write_first(file: &File, first: &[Vec<u8>], per_chunk: u64, chunks: &[u64]) -> io::Result<()> {
+    for (samples, at) in first.chunks(per_chunk as usize).zip(chunks) {
+        file.write_all_at(&samples.concat(), *at)?;
     }
     Ok(())
 }

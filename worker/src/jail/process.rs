@@ -22,7 +22,7 @@ use super::cgroup::{Cell, Cgroup};
 use super::kernel::{self, Spent};
 use super::limits::LIBRARIES;
 use super::namespace::Handover;
-use super::streams::{Stdout, Step, Streams, outlet};
+use super::streams::{Stdout, Step, Streams, outlets};
 use super::usage::Meter;
 use super::{Input, Order, Usage};
 
@@ -202,7 +202,7 @@ fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
             (Stdio::from(theirs), Some((ours, Arc::clone(&server.serve_on))))
         }
     };
-    let (stdout, ours) = outlet(&launch.stdout)?;
+    let (stdout, stderr, ours) = outlets(&launch.stdout)?;
     let cell = launch.cgroup.map(|cgroup| cgroup.cell(&launch.order.limits));
     let mut order = launch.order.clone();
     order.cgroup = cell.as_ref().map(|cell| cell.as_ref().map(|c| c.path.clone()).map_err(Clone::clone));
@@ -217,7 +217,7 @@ fn spawn<'s>(launch: Launch<'_, 's>) -> io::Result<Spawned<'s>> {
         .env("LANG", "C")
         .stdin(stdin)
         .stdout(stdout)
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .kill_on_drop(true)
         .spawn()?;
     let pid = child
