@@ -118,6 +118,10 @@ pub async fn receive(app: &Arc<App>, hold: &Hold, tail: Appending, plan: Plan, b
         };
     }
     if let (Ok(()), true) = (&end, by_trailer) {
+        // only what is durable can be read back everywhere
+        end = flow.tail.sync().await;
+    }
+    if let (Ok(()), true) = (&end, by_trailer) {
         end = verify_trailer(app, hold, start, flow.written, trailer.as_deref()).await;
     }
     if !steady && end.is_err() {

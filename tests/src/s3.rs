@@ -47,6 +47,17 @@ impl S3Api {
         self.send(&format!("{bucket}/{key}"), bytes).await;
     }
 
+    /// The keys of a bucket's objects, as they stand in the answer, and how many multipart uploads were begun and not ended.
+    pub async fn list(&self, bucket: &str) -> (Vec<String>, usize) {
+        let ask = async |query: &str| {
+            let answer = self.client.get(format!("{}/{bucket}?{query}", self.endpoint)).send().await;
+            answer.and_then(reqwest::Response::error_for_status).expect("a list").text().await.expect("text")
+        };
+        let objects = ask("list-type=2").await;
+        let keys = objects.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()));
+        (keys.collect(), ask("uploads").await.matches("<UploadId>").count())
+    }
+
     async fn send(&self, path: &str, bytes: Vec<u8>) {
         let request = self.client.put(format!("{}/{path}", self.endpoint)).body(bytes);
         request.send().await.and_then(reqwest::Response::error_for_status).expect("the S3 API takes it");

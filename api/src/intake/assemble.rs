@@ -40,6 +40,7 @@ pub async fn assemble(app: &Arc<App>, hold: Hold, mut upload: Upload) -> Result<
             if !hold.renew(at).await? {
                 return Err(locked());
             }
+            tail.counted(at);
         }
         begin = end;
     }

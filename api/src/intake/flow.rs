@@ -297,6 +297,7 @@ impl<'a> Flow<'a> {
         self.heard = Instant::now();
         if self.steady {
             self.counted = to;
+            self.tail.counted(to);
         }
         // what does not count yet came after this count began
         self.oldest = (self.taken > self.counted).then_some(self.count_begun);
