@@ -41,7 +41,8 @@ pub enum Place<'a> {
     },
 }
 
-/// An upload whose bytes are arriving, held by this process alone. Dropping it keeps the bytes.
+/// An upload whose bytes are arriving, held by this process alone. Dropping it keeps the bytes. A call that was begun comes
+/// to its end though nobody polls it any more, and calls that wait for each other get on.
 #[derive(Debug, Clone)]
 pub enum Appending {
     /// A file.

@@ -12,6 +12,9 @@ use shared::id::UploadId;
 use shared::storage::{Appending, Batch, Storage};
 use shared::upload::Hasher;
 use tests::s3::S3Api;
+use tokio::time::timeout;
+
+use crate::remote::until;
 
 const MIB: u64 = 1 << 20;
 
@@ -251,4 +254,28 @@ async fn uploads_are_put_together_from_others() {
     storage.complete(whole, at).await.unwrap();
     assert_eq!(stored_digest(&storage, whole).await, (sha256(&expected), expected.len() as u64));
     assert_eq!(store.list("uploads").await.1, 0);
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_though_nobody_waits_for_it() {
+    let (_store, storage) = store().await;
+    let (id, bytes) = (UploadId::new(), noise(12, 18 * MIB));
+    let tail = storage.create(id).await.unwrap();
+    feed(&tail, 0, part(&bytes, 0, MIB)).await.unwrap();
+    // as a request that waits for its last bytes to be written and looks at nothing else
+    let mut counting = Box::pin(tail.sync());
+    assert!(futures::poll!(&mut counting).is_pending());
+    let rest = timeout(Duration::from_secs(30), feed(&tail, MIB, part(&bytes, MIB, 17 * MIB)));
+    rest.await.expect("bytes are taken while they are made durable").unwrap();
+    let mut cutting = Box::pin(tail.truncate(16 * MIB + 5));
+    assert!(futures::poll!(&mut cutting).is_pending());
+    timeout(Duration::from_secs(30), tail.sync()).await.expect("it does not wait for ever").unwrap();
+    (counting.await.unwrap(), cutting.await.unwrap());
+    // as a request whose client is gone
+    feed(&tail, 16 * MIB + 5, part(&bytes, 16 * MIB + 5, 18 * MIB)).await.unwrap();
+    assert!(futures::poll!(Box::pin(tail.sync())).is_pending());
+    let stored = async || storage.stored(id, 99 * MIB).await.unwrap();
+    until("it is durable", async || (stored().await == 18 * MIB).then_some(())).await;
+    storage.complete(id, 18 * MIB).await.unwrap();
+    assert_eq!(stored_digest(&storage, id).await, (sha256(&bytes), 18 * MIB));
 }

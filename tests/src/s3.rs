@@ -4,6 +4,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+/// What is put with keys is read with keys; which, nobody looks at.
+const SOMEBODY: &str =
+    "AWS4-HMAC-SHA256 Credential=AKIDTEST/20260101/eu-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+
 /// The server; killed when dropped.
 pub struct S3Api {
     endpoint: String,
@@ -45,6 +49,13 @@ impl S3Api {
     /// Puts an object; the key as it stands in a URL.
     pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) {
         self.send(&format!("{bucket}/{key}"), bytes).await;
+    }
+
+    /// The bytes of an object; the key as it stands in a URL.
+    pub async fn get(&self, bucket: &str, key: &str) -> Vec<u8> {
+        let request = self.client.get(format!("{}/{bucket}/{key}", self.endpoint)).header("authorization", SOMEBODY);
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status).expect("an object");
+        answer.bytes().await.expect("bytes").to_vec()
     }
 
     /// The keys of a bucket's objects, as they stand in the answer, and how many multipart uploads were begun and not ended.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::completeness::content_type;
-use shared::id::UploadId;
 use shared::store::upload::Upload;
 use shared::upload::{Hasher, UploadState};
 use shared::{Code, Error, lifecycle, store};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{READ_BACK, assemble};
 use crate::App;
@@ -19,8 +18,6 @@ use crate::metrics::Submission;
 
 /// How often uploads are looked for that a process left unfinished.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often the hold is renewed while a store makes one whole of the bytes.
-const RENEW: Duration = Duration::from_secs(1);
 /// Most of them in one round.
 const ROUND: i64 = 8;
 /// Bytes at the start of a file that its kind is told from.
@@ -31,7 +28,8 @@ pub const HEAD_BYTES: usize = 4096;
 pub async fn finish(app: &Arc<App>, hold: Hold, upload: &Upload, whole: Option<Hasher>) -> Result<Upload, Error> {
     let size = upload.offset();
     let checked = async {
-        seal(app, &hold, upload.id, size).await?;
+        // a store takes its time over thousands of parts
+        hold.during(size, app.storage.complete(upload.id, size)).await?;
         if !upload.is_partial() {
             check_content(app, upload).await?;
         }
@@ -58,20 +56,6 @@ pub async fn finish(app: &Arc<App>, hold: Hold, upload: &Upload, whole: Option<H
         app.dispatch(job.lane, job.id);
     }
     Ok(done.upload)
-}
-
-/// Makes one whole of the bytes, and keeps the hold meanwhile: a store takes its time over thousands of parts.
-async fn seal(app: &App, hold: &Hold, id: UploadId, size: u64) -> Result<(), Error> {
-    let mut sealing = std::pin::pin!(app.storage.complete(id, size));
-    loop {
-        tokio::select! {
-            sealed = &mut sealing => return sealed,
-            () = sleep(RENEW) => {}
-        }
-        if !hold.renew(size).await? {
-            return Err(locked());
-        }
-    }
 }
 
 /// Refuses content that the operator does not take, by what it is and not by its name.
@@ -108,14 +92,12 @@ async fn digest(app: &App, hold: &Hold, upload: &Upload, whole: Option<Hasher>) 
         if app.draining.is_cancelled() {
             return Err(Error::unavailable("The service", "it stops; another process takes the digest"));
         }
-        let (next, read) = app.storage.digest(hold.id, at, (size - at).min(READ_BACK), hasher).await?;
+        let reading = app.storage.digest(hold.id, at, (size - at).min(READ_BACK), hasher);
+        let (next, read) = hold.during(size, reading).await?;
         if read == 0 {
             return Err(Error::internal("stored bytes cannot be read back"));
         }
         (hasher, at) = (next, at + read);
-        if !hold.renew(size).await? {
-            return Err(locked());
-        }
     }
     let sha256 = hasher.finish();
     match &upload.sha256_expected {

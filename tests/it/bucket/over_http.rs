@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
+use tests::http::rest_of;
 use tests::s3::S3Api;
 use tests::{Answer, Http, Installation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -49,9 +50,7 @@ impl Site {
         let (keys, unfinished) = self.store.list("uploads").await;
         let keys: Vec<_> = keys.into_iter().filter(|key| key != "a/installation").collect();
         assert_eq!((keys.len(), unfinished), (1, 0), "{keys:?}");
-        let url = format!("{}/uploads/{}", self.store.endpoint(), keys[0]);
-        let bytes = reqwest::get(url).await.expect("an object").bytes().await.expect("bytes");
-        (keys[0].clone(), bytes.to_vec())
+        (keys[0].clone(), self.store.get("uploads", &keys[0]).await)
     }
 }
 
@@ -191,11 +190,47 @@ async fn parts_are_put_together_and_a_digest_may_come_last() {
              b\r\nhello world\r\n0\r\nUpload-Checksum: sha1 {digest}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
+        let answer = rest_of(&mut stream).await;
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
         assert_eq!(offset(&http, &id).await, at);
     }
+    api.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_bytes_and_a_count_that_wait_for_a_slow_store_both_get_on() {
+    let mut site = Site::new().await;
+    let gate = Gate::to(site.store.endpoint()).await;
+    site.settings = settings(&site.installation, &gate.endpoint);
+    let (api, http) = site.installation.api(&site.settings());
+    let (little, length) = (64 << 10, 5 * MIB + (64 << 10));
+    let bytes = wav(usize::try_from(length).expect("small"));
+    let id = begin(&http, length, "filename YQ==").await;
+    let (more, chunks) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+    let sending = tokio::spawn(patch(&http, &id, 0, Body::wrap_stream(chunks)).send());
+    more.unbounded_send(Ok(part(&bytes, 0, MIB).to_vec())).expect("taken");
+    until("it counts", async || (site.counted(&id).await == MIB).then_some(())).await;
+    gate.block();
+    // a count begins, and has the storage
+    more.unbounded_send(Ok(part(&bytes, MIB, MIB + little).to_vec())).expect("taken");
+    until("it is being made durable", async || (gate.waiting() > 0).then_some(())).await;
+    // the very last bytes fill a piece, so that their request must have the storage, too
+    more.unbounded_send(Ok(part(&bytes, MIB + little, length).to_vec())).expect("taken");
+    drop(more);
+    let held = async || {
+        let sql = "select lock_until > clock_timestamp() + interval '2 seconds' from upload where id = $1";
+        let id = Uuid::parse_str(&id).expect("an id");
+        sqlx::query_scalar::<_, Option<bool>>(sql).bind(id).fetch_one(&site.installation.db).await.expect("a row")
+    };
+    // longer than a hold lasts by itself
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(held().await, Some(true), "the hold is renewed while the store is slow");
+    }
+    gate.open();
+    let answer = tokio::time::timeout(Duration::from_secs(30), sending).await.expect("the request ends");
+    assert_eq!(answer.expect("no panic").expect("an answer").status(), 204);
+    assert!(site.object().await.1 == bytes);
     api.stop();
 }
 

@@ -1,20 +1,33 @@
 //! A store of uploads that refuses, is away, or is not ours: what is said, and that nothing is lost.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shared::Code;
 use shared::id::{InstallationId, UploadId};
 use shared::storage::Storage;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::{MIB, feed, noise, part, sha256, storage, store, stored_digest};
 
 /// The way to a store, which can be closed.
 pub(super) struct Gate {
     pub(super) endpoint: String,
-    open: Arc<AtomicBool>,
+    way: watch::Sender<Way>,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Open,
+    /// Connections end.
+    Closed,
+    /// Nothing goes through, and nobody is told.
+    Blocked,
 }
 
 impl Gate {
@@ -22,34 +35,61 @@ impl Gate {
         let store = endpoint.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let open = Arc::new(AtomicBool::new(true));
-        let passes = Arc::clone(&open);
+        let (way, sign) = watch::channel(Way::Open);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&waiting);
         tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let (store, passes) = (store.clone(), Arc::clone(&passes));
+            while let Ok((client, _)) = listener.accept().await {
+                let (store, counts, sign, mut shut) = (store.clone(), Arc::clone(&counts), sign.clone(), sign.clone());
                 tokio::spawn(async move {
-                    let shut = async {
-                        while passes.load(Ordering::Relaxed) {
-                            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                        }
-                    };
                     let through = async {
-                        let mut store = TcpStream::connect(store).await?;
-                        copy_bidirectional(&mut client, &mut store).await
+                        let ((ask, answers), (answer, asks)) =
+                            (client.into_split(), TcpStream::connect(store).await?.into_split());
+                        tokio::try_join!(pass(ask, asks, sign.clone(), &counts), pass(answer, answers, sign, &counts))
                     };
-                    tokio::select! { () = shut => {}, _ = through => {} }
+                    tokio::select! { _ = shut.wait_for(|way| *way == Way::Closed) => {}, _ = through => {} }
                 });
             }
         });
-        Self { endpoint, open }
+        Self { endpoint, way, waiting }
     }
 
     pub(super) fn close(&self) {
-        self.open.store(false, Ordering::Relaxed);
+        self.way.send_replace(Way::Closed);
+    }
+
+    pub(super) fn block(&self) {
+        self.way.send_replace(Way::Blocked);
     }
 
     pub(super) fn open(&self) {
-        self.open.store(true, Ordering::Relaxed);
+        self.way.send_replace(Way::Open);
+    }
+
+    /// How many sides of connections wait at a blocked gate.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut sign: watch::Receiver<Way>,
+    waiting: &AtomicUsize,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        if *sign.borrow() == Way::Blocked {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            let _ = sign.wait_for(|way| *way != Way::Blocked).await;
+            waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&bytes[..read]).await?;
     }
 }
 

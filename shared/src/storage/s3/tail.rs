@@ -1,5 +1,6 @@
 //! The end of an upload that grows in a bucket. Bytes wait in memory until they fill a piece or must be durable; a part's
 //! worth of pieces becomes a part, from memory. One request at a time talks to the store; bytes are taken meanwhile.
+//! Whatever holds the state for longer is a task of its own, so that nobody waits for a future that is not polled.
 //!
 //! In memory are at most the part in the making, two pieces and a batch: under 25 MiB for each request that uploads.
 
@@ -142,26 +143,22 @@ impl Tail {
             inbox.bytes.len() >= PIECE_BYTES
         };
         if full {
-            let mut state = self.0.state.lock().await;
-            self.0.save(&mut state).await?;
+            self.apart(|own| async move { own.save(&mut *own.state.lock().await).await }).await?;
         }
         Ok(())
     }
 
     pub(in crate::storage) async fn sync(&self) -> Result<()> {
-        let mut state = self.0.state.lock().await;
-        self.0.save(&mut state).await?;
-        let gone = state.manifest.let_go(self.0.counted.load(Ordering::Relaxed));
-        state.dropped.extend(gone);
-        let written = state.kept.as_ref().is_some_and(|kept| kept.manifest == state.manifest);
-        if !written && !state.sealed {
-            self.0.write_manifest(&mut state).await?;
-        }
-        if state.unnamed.len() >= ERASED_AT_ONCE {
-            let names = std::mem::take(&mut state.unnamed);
-            self.0.bucket.remove_pieces(self.0.id, names).await;
-        }
-        Ok(())
+        self.apart(|own| async move { own.sync(&mut *own.state.lock().await).await }).await
+    }
+
+    /// Does what needs the state as a task of its own, which ends though its caller looks elsewhere or goes away: a request
+    /// that waits for one call and does not poll another, which has the state or is the next to get it, would wait for ever.
+    async fn apart<F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        tokio::spawn(work(Arc::clone(&self.0))).await.map_err(Error::internal)?
     }
 
     /// The row counts these bytes by now: the upload will never be cut before them.
@@ -170,38 +167,13 @@ impl Tail {
     }
 
     pub(in crate::storage) async fn truncate(&self, length: u64) -> Result<()> {
-        let mut state = self.0.state.lock().await;
-        self.0.absorb(&mut state);
-        if state.sealed {
-            return if self.0.inbox().end <= length {
-                Ok(())
-            } else {
-                Err(Error::internal("a complete upload is not cut"))
-            };
-        }
-        let end = state.manifest.end();
-        if length < end {
-            let mut cut = state.manifest.clone();
-            if cut.cut(length) != length {
-                return Err(Error::internal(format!("upload {} cannot be cut at {length}", self.0.id)));
-            }
-            self.0.replace(&mut state, cut).await?;
-            return self.0.write_manifest(&mut state).await;
-        }
-        let mut room = usize::try_from(length - end).unwrap_or(usize::MAX);
-        for chunk in &mut state.waiting {
-            chunk.truncate(room);
-            room -= chunk.len();
-        }
-        state.waiting.retain(|chunk| !chunk.is_empty());
-        let waiting: usize = state.waiting.iter().map(Bytes::len).sum();
-        self.0.inbox().end = end + waiting as u64;
-        Ok(())
+        self.apart(move |own| async move { own.cut(&mut *own.state.lock().await, length).await }).await
     }
 
     /// Copies through this process: S3's own copy of parts is not to be had through `object_store`.
     pub(in crate::storage) async fn copy(&self, part: UploadId, from: u64, at: u64, most: u64) -> Result<u64> {
-        let (mut done, mut bytes) = (0, self.0.bucket.stream(part, from, most).await?);
+        // a part's worth: one answer of the store is read within the time that a request may take
+        let (mut done, mut bytes) = (0, self.0.bucket.stream(part, from, most.min(PART_BYTES)).await?);
         while let Some(chunk) = bytes.try_next().await.map_err(wrong)? {
             self.take_in(at.saturating_add(done), &chunk).await?;
             done += chunk.len() as u64;
@@ -250,6 +222,52 @@ impl Shared {
             // to the byte: what a buffer grew by would be held as long as the part
             state.waiting.push_back(bytes.into_boxed_slice().into());
         }
+    }
+
+    /// Makes everything that came durable.
+    async fn sync(&self, state: &mut State) -> Result<()> {
+        self.save(state).await?;
+        let gone = state.manifest.let_go(self.counted.load(Ordering::Relaxed));
+        state.dropped.extend(gone);
+        let written = state.kept.as_ref().is_some_and(|kept| kept.manifest == state.manifest);
+        if !written && !state.sealed {
+            self.write_manifest(state).await?;
+        }
+        if state.unnamed.len() >= ERASED_AT_ONCE {
+            let names = std::mem::take(&mut state.unnamed);
+            self.bucket.remove_pieces(self.id, names).await;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what lies beyond `length`.
+    async fn cut(&self, state: &mut State, length: u64) -> Result<()> {
+        self.absorb(state);
+        if state.sealed {
+            return if self.inbox().end <= length {
+                Ok(())
+            } else {
+                Err(Error::internal("a complete upload is not cut"))
+            };
+        }
+        let end = state.manifest.end();
+        if length < end {
+            let mut cut = state.manifest.clone();
+            if cut.cut(length) != length {
+                return Err(Error::internal(format!("upload {} cannot be cut at {length}", self.id)));
+            }
+            self.replace(state, cut).await?;
+            return self.write_manifest(state).await;
+        }
+        let mut room = usize::try_from(length - end).unwrap_or(usize::MAX);
+        for chunk in &mut state.waiting {
+            chunk.truncate(room);
+            room -= chunk.len();
+        }
+        state.waiting.retain(|chunk| !chunk.is_empty());
+        let waiting: usize = state.waiting.iter().map(Bytes::len).sum();
+        self.inbox().end = end + waiting as u64;
+        Ok(())
     }
 
     /// Writes everything that came as pieces, and every whole part. What fails is kept for the next time.
