@@ -2,6 +2,7 @@
 //! what is left behind. Through HTTP, with processes that are killed, in `over_http`; here the storage alone.
 
 mod over_http;
+mod processes;
 mod trouble;
 
 use std::time::Duration;
@@ -174,6 +175,33 @@ async fn what_is_unfinished_can_be_read_where_it_must_be() {
     assert_eq!(storage.append(id, 9 * MIB).await.unwrap().1, 0);
     storage.remove(id).await.unwrap();
     assert_eq!(store.list("uploads").await, (Vec::new(), 0), "unfinished parts are given up");
+}
+
+#[tokio::test]
+async fn multipart_uploads_that_nothing_names_are_given_up() {
+    let (store, storage) = store().await;
+    let bytes = noise(13, 17 * MIB);
+    let begun = async || {
+        let id = UploadId::new();
+        let tail = storage.create(id).await.unwrap();
+        feed(&tail, 0, &bytes).await.unwrap();
+        tail.sync().await.unwrap();
+        id
+    };
+    let (other, complete, erased) = (begun().await, begun().await, begun().await);
+    for id in [complete, complete, erased] {
+        // as a process that was killed before it could say so
+        store.begin("uploads", &format!("a/b/{id}/data")).await;
+    }
+    assert_eq!(store.list("uploads").await.1, 6);
+    storage.complete(complete, 17 * MIB).await.unwrap();
+    assert_eq!(stored_digest(&storage, complete).await, (sha256(&bytes), 17 * MIB));
+    assert_eq!(store.list("uploads").await.1, 3, "those of other uploads stay");
+    storage.remove(erased).await.unwrap();
+    assert_eq!(store.list("uploads").await.1, 1);
+    storage.complete(other, 17 * MIB).await.unwrap();
+    assert_eq!(stored_digest(&storage, other).await, (sha256(&bytes), 17 * MIB));
+    assert_eq!(store.list("uploads").await.1, 0);
 }
 
 #[tokio::test]

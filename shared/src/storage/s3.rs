@@ -4,6 +4,7 @@
 //! Two writers: the hold in PostgreSQL decides who moves the offset. Whoever takes the upload over writes the manifest anew;
 //! each write of it names the version it replaces, so that one who comes late is refused by the store, and begins no part.
 
+mod begun;
 mod client;
 mod manifest;
 mod side;
@@ -55,6 +56,8 @@ pub struct Bucket(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: AmazonS3,
+    /// For what the library cannot ask.
+    client: reqwest::Client,
     place: S3Place,
     /// The store said that it knows no conditions on writes.
     unconditional: AtomicBool,
@@ -62,8 +65,8 @@ struct Inner {
 
 impl Bucket {
     pub(super) fn new(place: S3Place) -> io::Result<Self> {
-        let store = client::connect(&place.profile, &place.bucket)?;
-        Ok(Self(Arc::new(Inner { store, place, unconditional: AtomicBool::new(false) })))
+        let (store, client) = client::connect(&place.profile, &place.bucket)?;
+        Ok(Self(Arc::new(Inner { store, client, place, unconditional: AtomicBool::new(false) })))
     }
 
     pub(super) fn place(&self) -> &S3Place {
@@ -72,6 +75,10 @@ impl Bucket {
 
     fn store(&self) -> &AmazonS3 {
         &self.0.store
+    }
+
+    fn client(&self) -> &reqwest::Client {
+        &self.0.client
     }
 
     fn is_conditional(&self) -> bool {
@@ -195,6 +202,9 @@ impl Bucket {
                 return Err(error);
             }
         }
+        if size >= manifest::PART_BYTES {
+            self.give_up_begun(id).await;
+        }
         if let Err(error) = self.remove_side(id).await {
             tracing::debug!(%error, upload.id = %id, "what lies beside a complete upload goes with it");
         }
@@ -267,17 +277,22 @@ impl Bucket {
     }
 
     pub(super) async fn remove(&self, id: UploadId) -> Result<()> {
-        if let Some(kept) = self.manifest(id).await?
-            && let Some(multipart) = &kept.manifest.multipart
-        {
-            match self.store().abort_multipart(&self.data(id).map_err(wrong)?, multipart).await {
-                // it is complete, or given up already
-                Ok(()) | Err(StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(wrong(error)),
+        if let Some(kept) = self.manifest(id).await? {
+            if let Some(multipart) = &kept.manifest.multipart {
+                self.give_up(id, multipart).await?;
             }
+            self.give_up_begun(id).await;
         }
         self.remove_side(id).await?;
         match self.store().delete(&self.data(id).map_err(wrong)?).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(wrong(error)),
+        }
+    }
+
+    async fn give_up(&self, id: UploadId, multipart: &String) -> Result<()> {
+        match self.store().abort_multipart(&self.data(id).map_err(wrong)?, multipart).await {
+            // it is complete, or given up already
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(wrong(error)),
         }

@@ -18,27 +18,30 @@ use super::{MIB, part, sha256};
 use crate::remote::{until, wav};
 
 /// An installation whose uploads lie in a bucket.
-struct Site {
-    installation: Installation,
-    store: S3Api,
+pub(super) struct Site {
+    pub(super) installation: Installation,
+    pub(super) store: S3Api,
     settings: Vec<(&'static str, String)>,
 }
 
 impl Site {
     async fn new() -> Self {
-        let store = S3Api::start();
+        Self::on(S3Api::start()).await
+    }
+
+    pub(super) async fn on(store: S3Api) -> Self {
         store.make("uploads").await;
         let installation = Installation::new().await;
         let settings = settings(&installation, store.endpoint());
         Self { installation, store, settings }
     }
 
-    fn settings(&self) -> Vec<(&str, &str)> {
+    pub(super) fn settings(&self) -> Vec<(&str, &str)> {
         self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 
     /// Bytes that the row counts.
-    async fn counted(&self, id: &str) -> u64 {
+    pub(super) async fn counted(&self, id: &str) -> u64 {
         let sql = "select received_bytes from upload where id = $1";
         let id = Uuid::parse_str(id).expect("an id");
         let bytes: i64 = sqlx::query_scalar(sql).bind(id).fetch_one(&self.installation.db).await.expect("a row");
@@ -46,7 +49,7 @@ impl Site {
     }
 
     /// The only object that is an upload's.
-    async fn object(&self) -> (String, Vec<u8>) {
+    pub(super) async fn object(&self) -> (String, Vec<u8>) {
         let (keys, unfinished) = self.store.list("uploads").await;
         let keys: Vec<_> = keys.into_iter().filter(|key| key != "a/installation").collect();
         assert_eq!((keys.len(), unfinished), (1, 0), "{keys:?}");
@@ -64,19 +67,19 @@ fn settings(installation: &Installation, endpoint: &str) -> Vec<(&'static str, S
     vec![("S3_PROFILES_FILE", file.display().to_string()), ("STORAGE_URL", "s3://store/uploads/a".to_owned())]
 }
 
-fn tus(http: &Http, method: Method, path: &str) -> reqwest::RequestBuilder {
+pub(super) fn tus(http: &Http, method: Method, path: &str) -> reqwest::RequestBuilder {
     http.request(method, path).header("Tus-Resumable", "1.0.0")
 }
 
 /// Begins an upload and returns its id.
-async fn begin(http: &Http, length: u64, metadata: &str) -> String {
+pub(super) async fn begin(http: &Http, length: u64, metadata: &str) -> String {
     let request = tus(http, Method::POST, "/api/v1/uploads").header("Upload-Length", length);
     let begun = Answer::of(request.header("Upload-Metadata", metadata)).await;
     assert_eq!(begun.status, 201, "{}", begun.text);
     begun.header("location").rsplit('/').next().expect("an id").to_owned()
 }
 
-fn patch(http: &Http, id: &str, at: u64, body: Body) -> reqwest::RequestBuilder {
+pub(super) fn patch(http: &Http, id: &str, at: u64, body: Body) -> reqwest::RequestBuilder {
     tus(http, Method::PATCH, &format!("/api/v1/uploads/{id}"))
         .header("Upload-Offset", at)
         .header("Content-Type", "application/offset+octet-stream")
@@ -84,18 +87,18 @@ fn patch(http: &Http, id: &str, at: u64, body: Body) -> reqwest::RequestBuilder 
 }
 
 /// A body that brings these bytes and then hangs.
-fn hanging(bytes: &[u8]) -> Body {
+pub(super) fn hanging(bytes: &[u8]) -> Body {
     let chunks: Vec<_> = bytes.chunks(64 << 10).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect();
     Body::wrap_stream(futures::stream::iter(chunks).chain(futures::stream::pending()))
 }
 
-async fn offset(http: &Http, id: &str) -> u64 {
+pub(super) async fn offset(http: &Http, id: &str) -> u64 {
     let head = Answer::of(tus(http, Method::HEAD, &format!("/api/v1/uploads/{id}"))).await;
     assert_eq!(head.status, 200);
     head.header("upload-offset").parse().expect("a number")
 }
 
-async fn show(http: &Http, id: &str) -> Value {
+pub(super) async fn show(http: &Http, id: &str) -> Value {
     http.get(&format!("/api/v1/uploads/{id}")).await.json
 }
 
@@ -138,7 +141,7 @@ async fn an_api_is_killed_another_goes_on_and_a_worker_probes_it() {
     to_second.post("/api/v1/jobs", &source).await.problem(400, "object_not_allowed");
     assert_eq!(to_second.get("/health/ready").await.status, 200);
     // bytes that somebody erased by hand are gone, and the job says so
-    reqwest::Client::new().delete(format!("{}/uploads/{key}", site.store.endpoint())).send().await.expect("an answer");
+    site.store.erase("uploads", &key).await;
     let job = to_second.probe(json!({"type": "upload", "id": id})).await;
     assert_eq!((&job["state"], &job["failure"]["code"]), (&json!("failed"), &json!("upload_gone")), "{job}");
     worker.stop();

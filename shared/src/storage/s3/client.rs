@@ -22,8 +22,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Opens nothing yet; fails if the profile cannot be used at all.
-pub(super) fn connect(profile: &S3Profile, bucket: &str) -> io::Result<AmazonS3> {
+/// Opens nothing yet; fails if the profile cannot be used at all. Both talk over the same connections.
+pub(super) fn connect(profile: &S3Profile, bucket: &str) -> io::Result<(AmazonS3, reqwest::Client)> {
     let allow_http = profile.endpoint.as_ref().is_some_and(|e| e.scheme() == "http");
     let client = reqwest::Client::builder()
         .https_only(!allow_http)
@@ -43,11 +43,11 @@ pub(super) fn connect(profile: &S3Profile, bucket: &str) -> io::Result<AmazonS3>
         .with_virtual_hosted_style_request(profile.style == S3Style::VirtualHost)
         .with_client_options(ClientOptions::new().with_allow_http(allow_http))
         .with_retry(RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY })
-        .with_http_connector(Connector(client));
+        .with_http_connector(Connector(client.clone()));
     if let Some(endpoint) = profile.endpoint_of(bucket) {
         builder = builder.with_endpoint(endpoint);
     }
-    builder.build().map_err(io::Error::other)
+    builder.build().map(|store| (store, client)).map_err(io::Error::other)
 }
 
 #[derive(Debug)]

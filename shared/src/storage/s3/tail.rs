@@ -320,8 +320,14 @@ impl Shared {
             None => {
                 let multipart = self.bucket.store().create_multipart(&data).await.map_err(wrong)?;
                 state.manifest.multipart = Some(multipart.clone());
-                // what it does not name is never erased
-                self.write_manifest(state).await?;
+                match self.write_manifest(state).await {
+                    // whoever has the upload by now begins its own
+                    Err(error) if error.code() == Code::UploadLocked => {
+                        self.bucket.give_up(self.id, &multipart).await?;
+                        return Err(error);
+                    }
+                    written => written?,
+                }
                 multipart
             }
         };
