@@ -178,6 +178,34 @@ async fn what_is_unfinished_can_be_read_where_it_must_be() {
 }
 
 #[tokio::test]
+async fn many_uploads_at_once_are_as_right_as_one() {
+    let (store, storage) = store().await;
+    let size = 17 * MIB + 9;
+    let uploads: Vec<_> = (20..32).map(|seed| (UploadId::new(), noise(seed, size))).collect();
+    let mut tails = Vec::new();
+    for (id, _) in &uploads {
+        tails.push(storage.create(*id).await.unwrap());
+    }
+    // more parts in the making than are kept in memory, all at the same time; those of the first half are cut meanwhile
+    for (from, to) in [(0, 15 * MIB), (15 * MIB, size)] {
+        for ((n, tail), (_, bytes)) in tails.iter().enumerate().zip(&uploads) {
+            feed(tail, from, part(bytes, from, to)).await.unwrap();
+            tail.sync().await.unwrap();
+            if n < 6 && from == 0 {
+                tail.truncate(14 * MIB).await.unwrap();
+                feed(tail, 14 * MIB, part(bytes, 14 * MIB, to)).await.unwrap();
+            }
+        }
+    }
+    drop(tails);
+    for (id, bytes) in &uploads {
+        storage.complete(*id, size).await.unwrap();
+        assert_eq!(stored_digest(&storage, *id).await, (sha256(bytes), size));
+    }
+    assert_eq!(store.list("uploads").await.1, 0);
+}
+
+#[tokio::test]
 async fn multipart_uploads_that_nothing_names_are_given_up() {
     let (store, storage) = store().await;
     let bytes = noise(13, 17 * MIB);

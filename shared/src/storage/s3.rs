@@ -7,6 +7,7 @@
 mod begun;
 mod client;
 mod manifest;
+mod part;
 mod side;
 mod tail;
 
@@ -59,6 +60,7 @@ struct Inner {
     /// For what the library cannot ask.
     client: reqwest::Client,
     place: S3Place,
+    memory: Arc<part::Memory>,
     /// The store said that it knows no conditions on writes.
     unconditional: AtomicBool,
 }
@@ -66,7 +68,8 @@ struct Inner {
 impl Bucket {
     pub(super) fn new(place: S3Place) -> io::Result<Self> {
         let (store, client) = client::connect(&place.profile, &place.bucket)?;
-        Ok(Self(Arc::new(Inner { store, client, place, unconditional: AtomicBool::new(false) })))
+        let memory = Arc::new(part::Memory::new());
+        Ok(Self(Arc::new(Inner { store, client, place, memory, unconditional: AtomicBool::new(false) })))
     }
 
     pub(super) fn place(&self) -> &S3Place {
@@ -79,6 +82,10 @@ impl Bucket {
 
     fn client(&self) -> &reqwest::Client {
         &self.0.client
+    }
+
+    fn memory(&self) -> &Arc<part::Memory> {
+        &self.0.memory
     }
 
     fn is_conditional(&self) -> bool {

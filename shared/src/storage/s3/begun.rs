@@ -29,7 +29,7 @@ impl Bucket {
         match self.try_to_give_up(id).await {
             Ok(0) => {}
             Ok(given_up) => {
-                tracing::info!(upload.id = %id, given_up, "multipart uploads that nothing named were ended")
+                tracing::info!(upload.id = %id, given_up, "multipart uploads that nothing named were ended");
             }
             // some stores do not list them, and some keys may not: the bucket's own rule ends them then
             Err(problem) => tracing::debug!(problem, upload.id = %id, "multipart uploads are not looked for"),

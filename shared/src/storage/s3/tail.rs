@@ -2,7 +2,8 @@
 //! worth of pieces becomes a part, from memory. One request at a time talks to the store; bytes are taken meanwhile.
 //! Whatever holds the state for longer is a task of its own, so that nobody waits for a future that is not polled.
 //!
-//! In memory are at most the part in the making, two pieces and a batch: under 25 MiB for each request that uploads.
+//! In memory are the part in the making, where there is room for it ([`super::part`]), two pieces and a batch: under 25 MiB
+//! for one upload, and not much over 1 MiB for each of many.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +19,13 @@ use uuid::Uuid;
 
 use super::client::wrong;
 use super::manifest::{Manifest, PART_BYTES, PARTS_MAX, Piece};
+use super::part::{LARGEST_PIECE, Part, Share};
 use super::side::{Kept, lost};
 use super::{Bucket, MOST_BYTES};
 use crate::error::{Code, Error, Result};
 use crate::id::UploadId;
 use crate::storage::Batch;
 
-/// Bytes that are written as a piece without being asked to.
-const PIECE_BYTES: usize = 4 << 20;
 /// Most pieces of the part in the making: slow uploads make many small ones, which are then written again as one.
 const OPEN_PIECES: usize = 32;
 /// Pieces that nothing names any more are erased in such numbers.
@@ -42,6 +42,7 @@ pub struct Tail(Arc<Shared>);
 struct Shared {
     bucket: Bucket,
     id: UploadId,
+    share: Share,
     inbox: Mutex<Inbox>,
     state: AsyncMutex<State>,
     /// Bytes that the row is known to count.
@@ -62,7 +63,7 @@ struct State {
     /// The manifest that lies in the bucket; none yet, or none any more.
     kept: Option<Kept>,
     /// The bytes of the open pieces.
-    part: Vec<Bytes>,
+    part: Part,
     /// Bytes that no piece has yet.
     waiting: VecDeque<Bytes>,
     /// Pieces that nothing will name once the manifest is written, and those nothing names any more.
@@ -75,10 +76,11 @@ struct State {
 impl Tail {
     fn new(bucket: Bucket, id: UploadId, manifest: Manifest, kept: Option<Kept>) -> Self {
         let end = manifest.end();
-        let (part, waiting, dropped, unnamed) = (Vec::new(), VecDeque::new(), Vec::new(), Vec::new());
+        let (part, waiting, dropped, unnamed) = (Part::Empty, VecDeque::new(), Vec::new(), Vec::new());
         let state = State { manifest, kept, part, waiting, dropped, unnamed, sealed: false };
         let inbox = Mutex::new(Inbox { end, bytes: Vec::new() });
-        Self(Arc::new(Shared { bucket, id, inbox, state: AsyncMutex::new(state), counted: AtomicU64::new(0) }))
+        let share = Share::of(bucket.memory());
+        Self(Arc::new(Shared { bucket, id, share, inbox, state: AsyncMutex::new(state), counted: AtomicU64::new(0) }))
     }
 
     /// Begins an upload.
@@ -140,7 +142,7 @@ impl Tail {
             if inbox.end > MOST_BYTES {
                 return Err(crate::upload::too_large(MOST_BYTES));
             }
-            inbox.bytes.len() >= PIECE_BYTES
+            inbox.bytes.len() >= self.0.share.piece_bytes()
         };
         if full {
             self.apart(|own| async move { own.save(&mut *own.state.lock().await).await }).await?;
@@ -189,10 +191,10 @@ impl Tail {
             return Ok(());
         }
         self.0.save(&mut state).await?;
-        let rest: PutPayload = state.part.iter().cloned().collect();
+        let rest = state.part.whole(bucket, id, &state.manifest).await?;
         let data = bucket.data(id).map_err(wrong)?;
         let Some(multipart) = state.manifest.multipart.clone().filter(|_| !state.manifest.parts.is_empty()) else {
-            bucket.store().put(&data, rest).await.map_err(wrong)?;
+            bucket.store().put(&data, rest.payload.clone()).await.map_err(wrong)?;
             if let Some(unused) = &state.manifest.multipart {
                 bucket.store().abort_multipart(&data, unused).await.map_err(wrong)?;
             }
@@ -200,8 +202,8 @@ impl Tail {
             return Ok(());
         };
         let mut parts: Vec<_> = state.manifest.parts.iter().map(|tag| PartId { content_id: tag.clone() }).collect();
-        if rest.content_length() > 0 {
-            let last = bucket.store().put_part(&data, &multipart, parts.len(), rest).await;
+        if rest.payload.content_length() > 0 {
+            let last = bucket.store().put_part(&data, &multipart, parts.len(), rest.payload.clone()).await;
             parts.push(last.map_err(wrong)?);
         }
         bucket.seal_parts(id, &multipart, parts).await?;
@@ -277,14 +279,14 @@ impl Shared {
             return Err(Error::internal(format!("bytes came for upload {}, which is complete", self.id)));
         }
         loop {
-            let open: u64 = state.part.iter().map(|chunk| chunk.len() as u64).sum();
+            let open = state.manifest.end() - state.manifest.parts_end();
             if open == PART_BYTES {
                 self.write_part(state).await?;
                 continue;
             }
             let Some(next) = state.waiting.front_mut() else { return Ok(()) };
             let room = usize::try_from(PART_BYTES - open).unwrap_or(usize::MAX);
-            let chunk = next.slice(..next.len().min(room).min(PIECE_BYTES));
+            let chunk = next.slice(..next.len().min(room).min(LARGEST_PIECE));
             let piece = Piece { name: Uuid::new_v4(), at: state.manifest.end(), bytes: chunk.len() as u64 };
             self.bucket.write_piece(self.id, piece.name, PutPayload::from(chunk.clone())).await?;
             let _ = next.split_to(chunk.len());
@@ -292,7 +294,7 @@ impl Shared {
                 state.waiting.pop_front();
             }
             state.manifest.pieces.push(piece);
-            state.part.push(chunk);
+            state.part.push(self.bucket.memory(), chunk);
             if state.manifest.open_pieces().len() >= OPEN_PIECES {
                 self.merge(state).await?;
             }
@@ -302,7 +304,8 @@ impl Shared {
     /// Writes the open pieces as one.
     async fn merge(&self, state: &mut State) -> Result<()> {
         let name = Uuid::new_v4();
-        self.bucket.write_piece(self.id, name, state.part.iter().cloned().collect()).await?;
+        let part = state.part.whole(&self.bucket, self.id, &state.manifest).await?;
+        self.bucket.write_piece(self.id, name, part.payload.clone()).await?;
         let merged = state.manifest.merge(name);
         state.dropped.extend(merged);
         Ok(())
@@ -332,25 +335,17 @@ impl Shared {
             }
         };
         let index = state.manifest.parts.len();
-        let bytes: PutPayload = state.part.iter().cloned().collect();
-        let part = self.bucket.store().put_part(&data, &multipart, index, bytes).await.map_err(wrong)?;
+        let whole = state.part.whole(&self.bucket, self.id, &state.manifest).await?;
+        let part =
+            self.bucket.store().put_part(&data, &multipart, index, whole.payload.clone()).await.map_err(wrong)?;
         state.manifest.parts.push(part.content_id);
-        state.part.clear();
+        state.part = Part::Empty;
         Ok(())
     }
 
-    /// Reads the open pieces back.
-    async fn load(&self, manifest: &Manifest) -> Result<Vec<Bytes>> {
-        let mut part = Vec::new();
-        for piece in manifest.open_pieces() {
-            part.push(self.bucket.read_piece(self.id, *piece).await?);
-        }
-        Ok(part)
-    }
-
-    /// Goes on from a manifest that was cut; nothing is changed where its open pieces cannot be read.
+    /// Goes on from a manifest that was cut; nothing is changed where its open pieces are wanted and cannot be read.
     async fn replace(&self, state: &mut State, next: Manifest) -> Result<()> {
-        let part = self.load(&next).await?;
+        let part = Part::of(&self.bucket, self.id, &next).await?;
         let dropped = state.manifest.names().filter(|name| next.names().all(|n| n != *name));
         state.dropped.extend(dropped);
         (state.manifest, state.part) = (next, part);
