@@ -136,6 +136,15 @@ async fn an_api_is_killed_another_goes_on_and_a_worker_probes_it() {
     assert_eq!((&job["state"], &job["result"]["media"]["name"]), (&json!("succeeded"), &json!("tone.wav")), "{job}");
     assert_eq!(job["result"]["media"]["container"]["size_bytes"], length, "{job}");
 
+    // the same bytes are known again by their SHA-256, wherever they lie
+    let reusing = json!({"source": {"type": "upload", "id": id}, "reuse": "result"});
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let job = to_second.post("/api/v1/jobs", &reusing).await;
+        jobs.push(to_second.wait(job.json["id"].as_str().unwrap_or_else(|| panic!("{}", job.text))).await);
+    }
+    assert_eq!(jobs[1]["result"]["reused_from"], jobs[0]["id"], "{}", jobs[1]);
+
     // nobody reads uploads by naming the bucket, whatever was granted
     let source = json!({"source": {"type": "s3", "profile": "store", "bucket": "uploads", "key": key}});
     to_second.post("/api/v1/jobs", &source).await.problem(400, "object_not_allowed");
