@@ -326,7 +326,8 @@ async fn what_was_begun_goes_on_though_nobody_waits_for_it() {
     let mut cutting = Box::pin(tail.truncate(16 * MIB + 5));
     assert!(futures::poll!(&mut cutting).is_pending());
     timeout(Duration::from_secs(30), tail.sync()).await.expect("it does not wait for ever").unwrap();
-    (counting.await.unwrap(), cutting.await.unwrap());
+    counting.await.unwrap();
+    cutting.await.unwrap();
     // as a request whose client is gone
     feed(&tail, 16 * MIB + 5, part(&bytes, 16 * MIB + 5, 18 * MIB)).await.unwrap();
     assert!(futures::poll!(Box::pin(tail.sync())).is_pending());

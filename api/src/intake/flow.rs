@@ -313,7 +313,7 @@ impl<'a> Flow<'a> {
                 Ok(()) => {}
                 Err(error) if self.torn => written = written.and(Err(error)),
                 Err(error) => {
-                    tracing::debug!(%error, upload.id = %self.hold.id, "the last count makes up for this one")
+                    tracing::debug!(%error, upload.id = %self.hold.id, "the last count makes up for this one");
                 }
             }
         }

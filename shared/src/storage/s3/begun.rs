@@ -66,7 +66,7 @@ impl Bucket {
                 return Err("the store's answer is too long".to_owned());
             }
         }
-        Ok(ids(&String::from_utf8_lossy(&text)))
+        Ok(ids(&String::from_utf8_lossy(&text), data.as_ref()))
     }
 }
 
@@ -74,12 +74,17 @@ fn said(error: StoreError) -> String {
     error.to_string()
 }
 
-/// The ids in a store's list of multipart uploads. One with characters that XML writes in another way is passed over: no
-/// store is known to make such.
-fn ids(list: &str) -> Vec<MultipartId> {
-    let uploads = list.split("<Upload>").skip(1).filter_map(|upload| upload.split_once("<UploadId>"));
-    let found = uploads.filter_map(|(_, rest)| Some(rest.split_once("</UploadId>")?.0));
+/// The ids of those for `key` in a store's list of multipart uploads: a store may know no prefixes and tell all. What XML
+/// writes in another way, in a key or an id, is passed over.
+fn ids(list: &str, key: &str) -> Vec<MultipartId> {
+    let uploads = list.split("<Upload>").skip(1).filter(|upload| text_of(upload, "Key") == Some(key));
+    let found = uploads.filter_map(|upload| text_of(upload, "UploadId"));
     found.filter(|id| !id.is_empty() && !id.contains(['&', '<'])).map(str::to_owned).take(MOST).collect()
+}
+
+fn text_of<'a>(xml: &'a str, element: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{element}>"))?;
+    Some(rest.split_once(&format!("</{element}>"))?.0)
 }
 
 #[cfg(test)]
@@ -89,11 +94,13 @@ mod tests {
     #[test]
     fn ids_are_read_from_a_list_and_from_nothing_else() {
         let list = "<?xml version=\"1.0\"?><ListMultipartUploadsResult><Bucket>b</Bucket><UploadIdMarker/>\
-            <Upload><Key>a</Key><UploadId>one.1-x_</UploadId><Owner><ID>1</ID></Owner></Upload>\
-            <Upload><UploadId>two==</UploadId></Upload><Upload><UploadId>t&amp;</UploadId></Upload>\
-            <Upload><UploadId></UploadId></Upload><Upload><Key>cut off</Key><UploadId>thr";
-        assert_eq!(ids(list), ["one.1-x_", "two=="]);
-        assert!(ids("").is_empty() && ids("<UploadId>not in a list</UploadId>").is_empty());
-        assert_eq!(ids(&"<Upload><UploadId>x</UploadId></Upload>".repeat(2 * MOST)).len(), MOST);
+            <Upload><Key>a/b</Key><UploadId>one.1-x_</UploadId><Owner><ID>1</ID></Owner></Upload>\
+            <Upload><UploadId>two==</UploadId><Key>a/b</Key></Upload><Upload><Key>a/b</Key><UploadId>t&amp;</UploadId></Upload>\
+            <Upload><Key>a/bc</Key><UploadId>another's</UploadId></Upload><Upload><UploadId>nobody's</UploadId></Upload>\
+            <Upload><Key>a/b</Key><UploadId></UploadId></Upload><Upload><Key>a/b</Key><UploadId>cut o";
+        assert_eq!(ids(list, "a/b"), ["one.1-x_", "two=="]);
+        assert!(ids("", "a").is_empty() && ids("<Key>a</Key><UploadId>not in a list</UploadId>", "a").is_empty());
+        let many = "<Upload><Key>a</Key><UploadId>x</UploadId></Upload>".repeat(2 * MOST);
+        assert_eq!(ids(&many, "a").len(), MOST);
     }
 }
