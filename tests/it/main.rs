@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod bucket;
 mod changes;
 mod chaos;
 mod cli;

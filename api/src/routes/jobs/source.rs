@@ -101,7 +101,8 @@ fn s3_source(profile: String, bucket: String, key: String, who: &Principal, app:
             format!("No S3 profile '{profile}' was granted to this tenant. Check its name, or ask the operator.");
         return Err(Error::new(Code::NoS3Profile, detail).at("/source/profile"));
     };
-    if !known.allows(&bucket, &key) {
+    // uploads are private, whoever has keys for the bucket they lie in
+    if !known.allows(&bucket, &key) || app.storage.holds(&bucket, &key) {
         let detail = format!(
             "The S3 profile '{profile}' does not open this object. Name one in its buckets and below its prefixes."
         );
