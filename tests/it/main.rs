@@ -14,6 +14,8 @@ mod chaos;
 mod cli;
 mod clients;
 mod completeness;
+mod contract;
+mod conventions;
 mod corpus;
 mod health;
 mod hostile;

@@ -77,7 +77,7 @@ pub struct Readiness {
 
 /// Is the process alive?
 #[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
-    responses((status = 200, description = "The process answers.", body = String, content_type = "text/plain")), security(()))]
+    responses((status = 200, description = "The process answers.", body = String, content_type = "text/plain", example = "alive\n")), security(()))]
 pub async fn live() -> &'static str {
     "alive\n"
 }
@@ -128,21 +128,26 @@ pub struct ProbeHealth {
     pub status: Health,
     /// What only callers with credentials see.
     #[serde(flatten)]
+    #[schema(value_type = ProbeDetails)]
     pub details: Option<ProbeDetails>,
 }
 
-/// What the queue and the workers are like.
+/// What the queue and the workers are like. All of it or nothing is there, so no member is required.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProbeDetails {
     /// Jobs that wait; counted up to 10,001.
+    #[schema(required = false)]
     pub queued: i64,
     /// Jobs that run; counted up to 10,001.
+    #[schema(required = false)]
     pub running: i64,
     /// How long the longest-waiting due job has been due, in seconds.
     pub oldest_due_seconds: Option<f64>,
     /// Version of ffprobe on the workers; several if they differ.
+    #[schema(required = false)]
     pub ffprobe_versions: Vec<String>,
     /// Live workers, newest first.
+    #[schema(required = false)]
     pub workers: Vec<WorkerView>,
 }
 
