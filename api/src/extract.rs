@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use shared::{Code, Error};
 
+use crate::client::ClientAddress;
 use crate::idempotency::Repeatable;
 use crate::problem::Problem;
 
@@ -29,6 +30,9 @@ pub struct AnyTypeJson<T> {
 
 /// The query string.
 pub struct Query<T>(pub T);
+
+/// Where the request comes from.
+pub struct From(pub ClientAddress);
 
 /// Two path parameters; what does not parse names nothing, so it is 404.
 pub struct Ids<A, B>(pub A, pub B);
@@ -95,6 +99,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|q| Self(q.0)).map_err(|e| Error::new(Code::BadRequest, format!("{}.", e.body_text())).into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for From {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let address = parts.extensions.get::<ClientAddress>().copied();
+        address.map(Self).ok_or_else(|| Error::internal("a call outside of the layer that tells the address").into())
     }
 }
 

@@ -64,6 +64,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
     let gate = args.gate()?;
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
+    let tokens = args.token_settings()?;
 
     let db = store::connect(options, args.database.database_max_connections);
     store::wait_for_schema(&db).await?;
@@ -92,7 +93,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        tokens: tokens.of(installation),
         remembered: Default::default(),
+        sessions: Default::default(),
         gate,
         egress,
         s3,

@@ -123,6 +123,7 @@ async fn open_house(mut plan: Plan, servers: &PrivateServers, programs: &mut Pro
     plan.state = servers.state_dir().to_owned();
     files::make_directories(&plan)?;
     let pepper = files::pepper(&plan)?;
+    files::jwt_secret(&plan)?;
     files::encryption_keys(&plan)?;
     let url = servers.database_url(DATABASE);
     let key = database::prepare(&url, &pepper, &plan).await?;

@@ -96,6 +96,11 @@ impl Plan {
         self.state.join("secrets/api-key-pepper")
     }
 
+    /// The secret that signs access tokens.
+    pub(super) fn jwt_secret_file(&self) -> PathBuf {
+        self.state.join("secrets/jwt-secret")
+    }
+
     /// The keys of what is encrypted at rest.
     pub(super) fn encryption_keys_file(&self) -> PathBuf {
         self.state.join("secrets/encryption-keys")

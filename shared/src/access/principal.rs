@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 
 use super::{Rights, Role};
@@ -25,6 +26,8 @@ pub struct Principal {
     pub platform: bool,
     /// What it may do: its role's rights, as far as its scopes go.
     pub rights: Rights,
+    /// When its credentials end: the token, or the key itself; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
     /// Address ranges it may be used from; all if empty.
     pub networks: Vec<IpNet>,
     /// Names of media roots granted to the tenant; `*` is every root.

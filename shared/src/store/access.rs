@@ -1,5 +1,6 @@
 //! Tenants and API keys.
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
 
@@ -22,6 +23,7 @@ pub struct StoredKey {
     platform: bool,
     scopes: Option<Vec<String>>,
     networks: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
     rate_per_minute: Option<i32>,
     media_roots: Vec<String>,
     s3_profiles: Vec<String>,
@@ -50,6 +52,7 @@ impl StoredKey {
                 Some(scopes) => role.and(Rights::of_scopes(scopes.iter().map(String::as_str))),
                 None => role,
             },
+            expires_at: self.expires_at,
             networks: networks.map_err(|e| unreadable("API key", e))?,
             media_roots: self.media_roots.clone(),
             s3_profiles: self.s3_profiles.clone(),
@@ -93,7 +96,7 @@ pub enum Reach {
 macro_rules! key_columns {
     () => {
         "k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
-            k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
+            k.expires_at, k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
             t.rate_burst as tenant_rate_burst, t.max_queued,
             case when k.revoked_at is not null then 'revoked'
                 when k.expires_at <= clock_timestamp() then 'expired'

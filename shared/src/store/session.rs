@@ -281,6 +281,18 @@ pub async fn delete_by_refresh(db: impl PgExecutor<'_>, digest: &[u8; 32]) -> Re
     Ok(sqlx::query_as(sql).bind(digest.as_slice()).fetch_optional(db).await?)
 }
 
+/// Ends the session of an access token, if it was begun with that key; tells which it was and whose.
+pub async fn delete_by_access(
+    db: impl PgExecutor<'_>,
+    id: SessionId,
+    key_public_id: &str,
+) -> Result<Option<(SessionId, TenantId)>> {
+    let sql = "delete from session using api_key k
+        where session.id = $1 and k.id = session.api_key_id and k.public_id = $2
+        returning session.id, session.tenant_id";
+    Ok(sqlx::query_as(sql).bind(id).bind(key_public_id).fetch_optional(db).await?)
+}
+
 /// Forgets sessions that are over, and refresh tokens that are; at most `limit` of each. Returns how many rows went.
 pub async fn prune(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
     let sql = "with over as (
