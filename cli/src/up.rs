@@ -55,6 +55,11 @@ impl StateArgs {
         self.inside(plan::RESUME)
     }
 
+    /// The folder in which `login` keeps sessions, if it can be told where it is.
+    pub fn session_folder(&self) -> Option<PathBuf> {
+        self.inside(plan::SESSIONS)
+    }
+
     fn inside(&self, name: &str) -> Option<PathBuf> {
         plan::state_dir(self, rustix::process::geteuid().is_root()).ok().map(|state| state.join(name))
     }

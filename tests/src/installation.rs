@@ -150,9 +150,14 @@ impl Installation {
 
     /// Runs `probectl` against it.
     pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
+        self.probectl_as(http, arguments, Some(&self.key))
+    }
+
+    /// Runs `probectl` against it with another key, or none.
+    pub fn probectl_as(&self, http: &Http, arguments: &[&str], key: Option<&str>) -> Program {
         let mut environment = self.environment();
         environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
-        environment.push(("FFPROBE_API_KEY".into(), self.key.clone()));
+        environment.extend(key.map(|key| ("FFPROBE_API_KEY".into(), key.to_owned())));
         environment.push(("FFPROBE_API_STATE_DIR".into(), self.folder.path().join("state").display().to_string()));
         Program::start("probectl", &binaries::path("probectl"), arguments, &environment)
     }

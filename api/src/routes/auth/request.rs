@@ -60,7 +60,7 @@ impl SessionQuery {
     /// How many; at most `most`.
     pub fn limit(&self, most: i64) -> Result<i64, Error> {
         let limit = self.limit.unwrap_or(PAGE);
-        let wrong = || Error::new(Code::InvalidValue, format!("limit is 1 to {most}."));
+        let wrong = || Error::new(Code::InvalidValue, format!("limit is a number from 1 to {most}; left out, it is {PAGE}."));
         (1..=most).contains(&limit).then_some(limit).ok_or_else(wrong)
     }
 
