@@ -146,6 +146,8 @@ async fn each_credential_is_for_its_own_use() {
         (json!({"grant_type": "refresh_token"}), "invalid_json"),
         (json!({"grant_type": "api_key", "refresh_token": tokens.refresh}), "invalid_json"),
         (json!({"grant_type": "api_key", "scope": "moon:read"}), "invalid_value"),
+        (json!({"grant_type": "api_key", "scope": " "}), "invalid_value"),
+        (json!({"grant_type": "api_key", "scope": "jobs:read ".repeat(101)}), "invalid_value"),
     ] {
         house.first.with_key(Some(key)).post("/api/v1/auth/token", &body).await.problem(400, code);
     }

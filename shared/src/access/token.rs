@@ -84,6 +84,7 @@ pub struct TokenKeys {
     /// The first one is that of `signing`.
     accepted: Vec<Accepted>,
     audience: String,
+    rules: Validation,
 }
 
 impl fmt::Debug for TokenKeys {
@@ -100,10 +101,12 @@ impl TokenKeys {
             let secret = secret.expose_secret().as_bytes();
             Accepted { kid: kid(secret), key: DecodingKey::from_secret(secret) }
         });
+        let audience = format!("urn:uuid:{installation}");
         Self {
             signing: EncodingKey::from_secret(current.expose_secret().as_bytes()),
             accepted: accepted.collect(),
-            audience: format!("urn:uuid:{installation}"),
+            rules: rules(&audience),
+            audience,
         }
     }
 
@@ -139,20 +142,20 @@ impl TokenKeys {
         }
         let kid = header.kid.ok_or(NotTaken::Wrong)?;
         let accepted = self.accepted.iter().find(|a| a.kid == kid).ok_or(NotTaken::Wrong)?;
-        let claims = decode::<Claims>(text, &accepted.key, &self.rules()).map_err(|_| NotTaken::Wrong)?;
+        let claims = decode::<Claims>(text, &accepted.key, &self.rules).map_err(|_| NotTaken::Wrong)?;
         read(claims.claims, now.timestamp())
     }
+}
 
-    /// The library judges signature, issuer and audience; the time is judged here, since it would ask its own clock.
-    fn rules(&self) -> Validation {
-        let mut rules = Validation::new(ALGORITHM);
-        rules.validate_exp = false;
-        rules.validate_nbf = false;
-        rules.set_audience(&[&self.audience]);
-        rules.set_issuer(&[ISSUER]);
-        rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        rules
-    }
+/// The library judges signature, issuer and audience; the time is judged here, since it would ask its own clock.
+fn rules(audience: &str) -> Validation {
+    let mut rules = Validation::new(ALGORITHM);
+    rules.validate_exp = false;
+    rules.validate_nbf = false;
+    rules.set_audience(&[audience]);
+    rules.set_issuer(&[ISSUER]);
+    rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+    rules
 }
 
 fn read(claims: Claims, now: i64) -> Result<AccessToken, NotTaken> {

@@ -293,11 +293,14 @@ pub async fn delete_by_access(
     Ok(sqlx::query_as(sql).bind(id).bind(key_public_id).fetch_optional(db).await?)
 }
 
-/// Forgets sessions that are over, and refresh tokens that are; at most `limit` of each. Returns how many rows went.
+/// Forgets refresh tokens that are over, and sessions that are and have none left; at most `limit` of each. Returns how many
+/// rows went. No token outlasts its session, so all of them are forgotten in time; were they left to its own
+/// deletion, there would be no bound to it.
 pub async fn prune(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
     let sql = "with over as (
             delete from session where id in (
                 select id from session where expires_at < clock_timestamp()
+                    and not exists (select from refresh_token where session_id = session.id)
                 order by expires_at limit $1 for update skip locked)
             returning id
         ), stale as (

@@ -1,7 +1,7 @@
 //! Sessions: who sees and ends which, how fast that is seen elsewhere, how many there may be, and `probectl login`.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
@@ -84,6 +84,17 @@ async fn sessions_have_pages_and_a_bound() {
 async fn a_revocation_is_seen_by_the_other_api() {
     let house = House::new().await;
     end_and_look(&house).await;
+    // by the bell, and not because nothing is remembered for longer than a second: one quick time in some is proof
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let tokens = house.log_in().await;
+        assert_eq!(me(&house.second, &tokens.access).await.status, 200);
+        house.first.post("/api/v1/auth/revoke", &json!({"token": tokens.refresh})).await;
+        let begun = Instant::now();
+        refused(&house.second, &tokens.access).await.problem(401, "invalid_token");
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }
 
 #[tokio::test]
@@ -141,7 +152,11 @@ async fn upkeep_forgets_what_is_over() {
     assert_eq!(store::session::prune(db, 100).await.expect("prunes"), 0);
     house.sql("update refresh_token set expires_at = now() - interval '1 second' where rotation = 0").await;
     assert_eq!(store::session::prune(db, 2).await.expect("prunes"), 2, "no more than asked for");
+    assert_eq!(store::session::prune(db, 2).await.expect("prunes"), 1);
     house.sql("update session set expires_at = now() - interval '1 second'").await;
+    assert_eq!(store::session::prune(db, 100).await.expect("prunes"), 0, "their tokens go first");
+    house.sql("update session set expires_at = now() - interval '1 second'").await;
+    house.sql("update refresh_token set expires_at = now() - interval '1 second'").await;
     let _worker = house.installation.worker(&[("WORKER_ROLES", "upkeep")]);
     for _ in 0..200 {
         let sql = "select (select count(*) from session) + (select count(*) from refresh_token)";

@@ -9,6 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 /// Sessions on a page, unless the request says otherwise.
 const PAGE: i64 = 50;
 
+/// Longest scope, in characters.
+const MAX_SCOPE: usize = 1_000;
+
 /// What tokens are asked for with.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "grant_type", rename_all = "snake_case", deny_unknown_fields)]
@@ -16,7 +19,7 @@ pub enum Grant {
     /// The API key in the request's header.
     ApiKey {
         /// Rights to narrow the session to, joined by spaces; the key has each of them. Without it: all that the key has.
-        #[schema(max_length = 1000, example = "jobs:read uploads:read")]
+        #[schema(min_length = 1, max_length = 1000, example = "jobs:read uploads:read")]
         scope: Option<String>,
     },
     /// A refresh token, in place of any other credentials.
@@ -25,7 +28,7 @@ pub enum Grant {
         #[schema(max_length = 200)]
         refresh_token: String,
         /// Rights to narrow this one access token to; the session keeps those it has.
-        #[schema(max_length = 1000, example = "jobs:read")]
+        #[schema(min_length = 1, max_length = 1000, example = "jobs:read")]
         scope: Option<String>,
     },
 }
@@ -35,7 +38,6 @@ pub enum Grant {
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {
     /// A refresh token or an access token.
-    #[schema(max_length = 4096)]
     pub token: String,
     /// What kind it is (RFC 7009); not needed, since they tell themselves apart.
     #[serde(default, rename = "token_type_hint")]
@@ -60,7 +62,8 @@ impl SessionQuery {
     /// How many; at most `most`.
     pub fn limit(&self, most: i64) -> Result<i64, Error> {
         let limit = self.limit.unwrap_or(PAGE);
-        let wrong = || Error::new(Code::InvalidValue, format!("limit is a number from 1 to {most}; left out, it is {PAGE}."));
+        let wrong =
+            || Error::new(Code::InvalidValue, format!("limit is a number from 1 to {most}; left out, it is {PAGE}."));
         (1..=most).contains(&limit).then_some(limit).ok_or_else(wrong)
     }
 
@@ -74,9 +77,14 @@ impl SessionQuery {
     }
 }
 
-/// Reads rights joined by spaces, each of which `who` has.
+/// Reads rights joined by spaces, each of which `who` has; at least one, since a token without any is surely a mistake.
 pub fn scope(text: &str, who: &Principal) -> Result<Rights, Error> {
     let words = text.split(' ').filter(|w| !w.is_empty());
+    if text.chars().count() > MAX_SCOPE || words.clone().next().is_none() {
+        let detail =
+            format!("A scope has 1 to {MAX_SCOPE} characters and names a right. Leave it out for all that you have.");
+        return Err(Error::new(Code::InvalidValue, detail).at("/scope"));
+    }
     let right = |word: &str| match word.parse::<Right>() {
         Ok(right) if who.rights.has(right) => Ok(right),
         Ok(right) => {
