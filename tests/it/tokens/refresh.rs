@@ -4,6 +4,9 @@ use serde_json::json;
 
 use super::{House, Tokens, me, refresh, refused};
 
+/// Statements that decide the same refresh at once; two APIs have 8 connections each.
+const CROWD: i64 = 10;
+
 /// As if the last refresh had been some seconds earlier than it was.
 const EARLIER: &str = "update session set rotated_at = rotated_at - interval '11 seconds'";
 
@@ -72,15 +75,18 @@ async fn fifty_at_once_get_one_successor() {
     let mut token = house.log_in().await.refresh;
     for round in 1..=3 {
         let both = [house.first.clone(), house.second.clone()];
+        // whoever decides must wait until many have come that far
+        let mut holder = house.installation.db.begin().await.expect("a transaction");
+        sqlx::query("select from session for update").execute(&mut *holder).await.expect("locks");
         let asks = (0..50).map(|n| {
             let (http, token) = (both[n % 2].clone(), token.clone());
             tokio::spawn(async move { Tokens::of(&refresh(&http, &token).await) })
         });
-        let answers: Vec<Tokens> = futures::future::join_all(asks.collect::<Vec<_>>())
-            .await
-            .into_iter()
-            .map(|answer| answer.expect("no panic"))
-            .collect();
+        let asks: Vec<_> = asks.collect();
+        wait_for_a_crowd(&house).await;
+        holder.commit().await.expect("lets go");
+        let answers: Vec<Tokens> =
+            futures::future::join_all(asks).await.into_iter().map(|answer| answer.expect("no panic")).collect();
         assert!(answers.iter().all(|a| a.refresh == answers[0].refresh), "one successor");
         let sql = "select rotation, (select count(*) from refresh_token where session_id = session.id) from session";
         let stored: Vec<(i32, i64)> = sqlx::query_as(sql).fetch_all(&house.installation.db).await.expect("rows");
@@ -90,6 +96,19 @@ async fn fifty_at_once_get_one_successor() {
         }
         token.clone_from(&answers[0].refresh);
     }
+}
+
+/// Waits until many statements wait for a lock; each does so for a second at most.
+async fn wait_for_a_crowd(house: &House) {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    for _ in 0..500 {
+        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&house.installation.db).await.expect("counts");
+        if waiting >= CROWD {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("nobody waits: what decides a refresh takes no lock");
 }
 
 #[tokio::test]

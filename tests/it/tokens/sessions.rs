@@ -136,6 +136,7 @@ async fn end_and_look(house: &House) {
         let there = refused(&house.second, &tokens.access).await;
         assert_eq!(there.status, if way == "tenant" { 403 } else { 401 }, "{way}: {}", there.text);
         house.sql("update api_key set revoked_at = null").await;
+        house.sql("update tenant set suspended_at = null").await;
         // what was remembered of the key is forgotten
         tokio::time::sleep(Duration::from_millis(1_010)).await;
     }
