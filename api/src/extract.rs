@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use shared::{Code, Error};
 
+use crate::client::ClientAddress;
 use crate::idempotency::Repeatable;
 use crate::problem::Problem;
 
@@ -31,6 +32,9 @@ pub struct AnyTypeJson<T> {
 
 /// The query string.
 pub struct Query<T>(pub T);
+
+/// Where the request comes from.
+pub struct From(pub ClientAddress);
 
 /// Two path parameters; what does not parse names nothing, so it is 404.
 pub struct Ids<A, B>(pub A, pub B);
@@ -118,6 +122,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|q| Self(q.0)).map_err(|e| Error::new(Code::BadRequest, format!("{}.", e.body_text())).into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for From {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let address = parts.extensions.get::<ClientAddress>().copied();
+        address.map(Self).ok_or_else(|| Error::internal("a call outside of the layer that tells the address").into())
     }
 }
 

@@ -163,7 +163,9 @@ mod tests {
             egress: shared::egress::Egress::new(args.egress.settings().expect("settings")).expect("egress"),
             s3: Default::default(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
+            tokens: tokens(),
             remembered: Default::default(),
+            sessions: Default::default(),
             gate: Default::default(),
             base_url: String::new(),
             limits,
@@ -175,6 +177,12 @@ mod tests {
             background: Default::default(),
             draining: Default::default(),
         })
+    }
+
+    fn tokens() -> crate::settings::tokens::Tokens {
+        let (secret, pepper) = ("5f1d7c0be2a94e6fb0c3d9182a7e64f5", None);
+        let args = Cli::parse_from(["ffprobe-api", "--jwt-secret", secret]).serve.tokens;
+        args.settings(pepper).unwrap_or_else(|e| panic!("{e}")).of(shared::id::InstallationId::new())
     }
 
     async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {

@@ -27,10 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use shared::access::Pepper;
+use shared::access::{Pepper, Principal};
 use shared::config::S3Profile;
 use shared::egress::Egress;
-use shared::id::JobId;
+use shared::id::{JobId, TenantId};
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
 use shared::queue::{Bell, Queue, Sent};
@@ -42,12 +42,13 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::remembered::Remembered;
+use crate::auth::remembered::{Known, Remembered};
 use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
 use crate::metrics::Metrics;
 use crate::settings::Limits;
+use crate::settings::tokens::Tokens;
 use crate::waiting::Waiters;
 
 /// Bells a slow task may fall behind before it looks at the database instead.
@@ -71,8 +72,12 @@ pub struct App {
     pub keys: KeyRing,
     /// For checking keys.
     pub pepper: Pepper,
+    /// For making and checking tokens.
+    pub tokens: Tokens,
     /// Keys that were looked up lately.
-    pub remembered: Remembered,
+    pub remembered: Remembered<Known>,
+    /// Sessions that were looked up lately.
+    pub sessions: Remembered<Arc<Principal>>,
     /// Whom to believe about addresses, and whom to let in.
     pub gate: Gate,
     /// What clients reach us by, without a trailing slash; empty for relative links.
@@ -112,6 +117,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     tokio::spawn({
         let (app, ears) = (Arc::clone(&app), bells.subscribe());
         async move { app.remembered.run(ears).await }
+    });
+    tokio::spawn({
+        let (app, ears) = (Arc::clone(&app), bells.subscribe());
+        async move { app.sessions.run(ears).await }
     });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
@@ -161,6 +170,14 @@ impl App {
                 }
             }
         });
+    }
+
+    /// Forgets what is remembered of a tenant's keys and sessions, here at once and elsewhere by the bell; without Redis,
+    /// elsewhere within the second that anything is remembered for.
+    pub async fn forget_access(&self, tenant: TenantId) {
+        self.remembered.forget(tenant);
+        self.sessions.forget(tenant);
+        self.ring(Bell::Access(tenant)).await;
     }
 
     /// Rings; a bell that cannot be rung costs its listeners a second.

@@ -66,6 +66,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     storage.check_limit(args.max_upload_bytes)?;
     let gate = args.gate()?;
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
+    let tokens = args.token_settings()?;
 
     let db = store::connect(options, args.database.database_max_connections);
     store::wait_for_schema(&db).await?;
@@ -91,7 +92,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        tokens: tokens.of(installation),
         remembered: Default::default(),
+        sessions: Default::default(),
         gate,
         egress,
         s3,

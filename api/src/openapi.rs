@@ -31,6 +31,7 @@ use crate::{App, routes};
         (name = "probe", description = "Short calls: submit and wait in one request"),
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
+        (name = "auth", description = "Tokens and sessions"),
         (name = "health", description = "Is the service well?"),
         (name = "documentation", description = "This document, as JSON and as pages")
     )
@@ -44,8 +45,10 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         let header = ApiKeyValue::with_description("X-API-Key", "An API key.");
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
-        let bearer =
-            Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An API key as a bearer token.")).build();
+        let bearer = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An access token or an API key as a bearer token."))
+            .build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }
 }

@@ -1,6 +1,7 @@
 //! The list of routes: the table of contents of the product. A handler translates, checks the right, and calls
 //! `lifecycle` or `store`; it decides nothing about a job.
 
+pub mod auth;
 pub mod docs;
 pub mod health;
 pub mod jobs;
@@ -43,6 +44,11 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(docs::page))
         .routes(routes!(docs::file))
         .routes(routes!(docs::document))
+        .routes(routes!(auth::create))
+        .routes(routes!(auth::revoke))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::sessions::list))
+        .routes(routes!(auth::sessions::remove))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

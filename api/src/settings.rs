@@ -1,5 +1,7 @@
 //! The API's settings and bounds.
 
+pub mod tokens;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use shared::lifecycle::upload::Quota;
 
 use crate::client::Gate;
 use crate::listen::Bounds;
+use tokens::{TokenArgs, TokenSettings};
 
 /// The HTTP front of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
 #[derive(Debug, Parser)]
@@ -97,6 +100,9 @@ pub struct ServeArgs {
     /// Seconds that open requests get to finish after SIGTERM
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,
+    /// Tokens and sessions.
+    #[command(flatten)]
+    pub tokens: TokenArgs,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -123,9 +129,16 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The pepper, if it is there and strong.
     pub fn pepper(&self) -> Result<Pepper, ConfigError> {
-        let secret =
-            config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())?;
-        config::require_strong("API_KEY_PEPPER", secret).map(Pepper::new)
+        config::require_strong("API_KEY_PEPPER", self.pepper_secret()?).map(Pepper::new)
+    }
+
+    fn pepper_secret(&self) -> Result<Option<SecretString>, ConfigError> {
+        config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())
+    }
+
+    /// The secrets and times of tokens, if they can be used.
+    pub fn token_settings(&self) -> Result<TokenSettings, ConfigError> {
+        self.tokens.settings(self.pepper_secret()?.as_ref())
     }
 
     /// The first admin key the operator chose, if one was.

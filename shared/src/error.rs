@@ -61,8 +61,14 @@ codes! {
     ObjectNotAllowed = 400 "object_not_allowed" "Object not allowed",
     /// The cursor was not made by this service or was made for other filters.
     InvalidCursor = 400 "invalid_cursor" "Invalid cursor",
+    /// The refresh token is spent, over, or was never one (RFC 6749 section 5.2).
+    InvalidGrant = 400 "invalid_grant" "Refresh token not accepted",
     /// No credentials, or credentials that are wrong, expired or revoked.
     Unauthorized = 401 "unauthorized" "Unauthorized",
+    /// The access token is none of this service, or its session has ended.
+    InvalidToken = 401 "invalid_token" "Access token not accepted",
+    /// The access token has expired; the client refreshes it.
+    TokenExpired = 401 "token_expired" "Access token expired",
     /// The credentials are good, but do not carry the right that this route needs.
     Forbidden = 403 "forbidden" "Forbidden",
     /// The address that the request comes from is not allowed, by the key or by the operator.

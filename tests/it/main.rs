@@ -35,6 +35,7 @@ mod scans;
 mod sentinel;
 mod settings;
 mod tidy;
+mod tokens;
 mod trio;
 mod tus;
 mod up;

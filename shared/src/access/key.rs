@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 const PREFIX: &str = "ffp";
 const PUBLIC_CHARS: usize = 12;
-const SECRET_CHARS: usize = 43;
-const CHECK_CHARS: usize = 6;
+pub(super) const SECRET_CHARS: usize = 43;
+pub(super) const CHECK_CHARS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A secret only the service knows, mixed into every stored digest.
@@ -100,7 +100,7 @@ impl ApiKey {
 }
 
 /// `bytes` as a big-endian number in base 62, padded to `width`.
-fn base62(bytes: &[u8], width: usize) -> String {
+pub(super) fn base62(bytes: &[u8], width: usize) -> String {
     let mut number = bytes.to_vec();
     let mut digits = vec![b'0'; width];
     for digit in digits.iter_mut().rev() {
@@ -116,7 +116,7 @@ fn base62(bytes: &[u8], width: usize) -> String {
     digits.into_iter().map(char::from).collect()
 }
 
-fn check(body: &str) -> String {
+pub(super) fn check(body: &str) -> String {
     base62(&crc32fast::hash(body.as_bytes()).to_be_bytes(), CHECK_CHARS)
 }
 

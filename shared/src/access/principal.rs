@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 
 use super::{Rights, Role};
-use crate::id::{ApiKeyId, TenantId};
+use crate::id::{ApiKeyId, SessionId, TenantId};
 
 /// Who is asking.
 #[derive(Debug, Clone)]
@@ -17,12 +18,16 @@ pub struct Principal {
     pub key: ApiKeyId,
     /// The part of that key that may be shown and logged.
     pub key_public_id: String,
+    /// The session of the token that was used; none if it was the key itself.
+    pub session: Option<SessionId>,
     /// What it may do at most.
     pub role: Role,
     /// Whether it reaches beyond its tenant: tenants, queues, workers.
     pub platform: bool,
     /// What it may do: its role's rights, as far as its scopes go.
     pub rights: Rights,
+    /// When its credentials end: the token, or the key itself; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
     /// Address ranges it may be used from; all if empty.
     pub networks: Vec<IpNet>,
     /// Names of media roots granted to the tenant; `*` is every root.
@@ -36,6 +41,13 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// The same, with no right beyond these.
+    #[must_use]
+    pub fn narrowed(mut self, to: Rights) -> Self {
+        self.rights = self.rights.and(to);
+        self
+    }
+
     /// Whether its credentials may be used from there.
     pub fn may_come_from(&self, address: IpAddr) -> bool {
         self.networks.is_empty() || self.networks.iter().any(|n| n.contains(&address))

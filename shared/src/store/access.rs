@@ -1,5 +1,6 @@
 //! Tenants and API keys.
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
 
@@ -22,6 +23,7 @@ pub struct StoredKey {
     platform: bool,
     scopes: Option<Vec<String>>,
     networks: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
     rate_per_minute: Option<i32>,
     media_roots: Vec<String>,
     s3_profiles: Vec<String>,
@@ -43,12 +45,14 @@ impl StoredKey {
             tenant: self.tenant_id,
             key: self.id,
             key_public_id: self.public_id.clone(),
+            session: None,
             role: self.role,
             platform: self.platform,
             rights: match &self.scopes {
                 Some(scopes) => role.and(Rights::of_scopes(scopes.iter().map(String::as_str))),
                 None => role,
             },
+            expires_at: self.expires_at,
             networks: networks.map_err(|e| unreadable("API key", e))?,
             media_roots: self.media_roots.clone(),
             s3_profiles: self.s3_profiles.clone(),
@@ -88,17 +92,27 @@ pub enum Reach {
     Platform,
 }
 
-/// The key with this public id, whatever its standing.
-pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
-    let sql = "select k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
-            k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
+/// What is read of a key `k` and its tenant `t`, for [`StoredKey`].
+macro_rules! key_columns {
+    () => {
+        "k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
+            k.expires_at, k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
             t.rate_burst as tenant_rate_burst, t.max_queued,
             case when k.revoked_at is not null then 'revoked'
                 when k.expires_at <= clock_timestamp() then 'expired'
                 when t.suspended_at is not null then 'suspended'
-                else 'good' end as standing
-        from api_key k join tenant t on t.id = k.tenant_id
-        where k.public_id = $1";
+                else 'good' end as standing"
+    };
+}
+pub(super) use key_columns;
+
+/// The key with this public id, whatever its standing.
+pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
+    let sql = concat!(
+        "select ",
+        key_columns!(),
+        " from api_key k join tenant t on t.id = k.tenant_id where k.public_id = $1"
+    );
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
 }
 
