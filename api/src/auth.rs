@@ -2,6 +2,7 @@
 //! names it in its signature: [`May`]. A handler without one is public by sight.
 
 pub mod remembered;
+pub mod used;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
         None => Identity::Anonymous,
         Some(text) => match authenticate(&text, request.extensions().get().copied(), &app).await {
             Ok(principal) => {
+                if let Some(ClientAddress(address)) = request.extensions().get() {
+                    app.used.note(principal.key, *address, Instant::now());
+                }
                 tracing::Span::current().record("tenant", tracing::field::display(principal.tenant));
                 Identity::Known(principal)
             }

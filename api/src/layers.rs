@@ -157,6 +157,7 @@ mod tests {
             s3: Default::default(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             remembered: Default::default(),
+            used: Default::default(),
             gate: Default::default(),
             base_url: String::new(),
             limits,

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod client;
 pub mod cursor;
 pub mod extract;
+pub mod given;
 pub mod hold;
 pub mod idempotency;
 pub mod instant;
@@ -13,6 +14,7 @@ pub mod layers;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod page;
 pub mod problem;
 pub mod request_id;
 pub mod routes;
@@ -26,7 +28,7 @@ use axum::Router;
 use shared::access::Pepper;
 use shared::config::S3Profile;
 use shared::egress::Egress;
-use shared::id::JobId;
+use shared::id::{JobId, TenantId};
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
 use shared::queue::{Bell, Queue, Sent};
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::remembered::Remembered;
+use crate::auth::used::Used;
 use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
@@ -69,6 +72,8 @@ pub struct App {
     pub pepper: Pepper,
     /// Keys that were looked up lately.
     pub remembered: Remembered,
+    /// Keys that were used lately, on their way to the database.
+    pub used: Used,
     /// Whom to believe about addresses, and whom to let in.
     pub gate: Gate,
     /// What clients reach us by, without a trailing slash; empty for relative links.
@@ -109,6 +114,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         let (app, ears) = (Arc::clone(&app), bells.subscribe());
         async move { app.remembered.run(ears).await }
     });
+    tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.used.run(&app.db).await }
+    });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn({
@@ -130,6 +139,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     if tokio::time::timeout(Duration::from_secs(2), app.background.wait()).await.is_err() {
         tracing::warn!("some tickets or erasures were left; the relay and upkeep take over");
     }
+    app.used.finish(&app.db).await;
     Ok(())
 }
 
@@ -157,6 +167,13 @@ impl App {
                 }
             }
         });
+    }
+
+    /// Lets every process forget what it remembers of a tenant's keys, this one at once. Without Redis the others take a
+    /// second.
+    pub async fn access_changed(&self, tenant: TenantId) {
+        self.remembered.forget(tenant);
+        self.ring(Bell::Access(tenant)).await;
     }
 
     /// Rings; a bell that cannot be rung costs its listeners a second.

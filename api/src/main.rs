@@ -93,6 +93,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         roots,
         pepper,
         remembered: Default::default(),
+        used: Default::default(),
         gate,
         egress,
         s3,

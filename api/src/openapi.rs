@@ -28,6 +28,8 @@ use crate::{App, routes};
         (name = "probe", description = "Short calls: submit and wait in one request"),
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
+        (name = "api-keys", description = "Who may ask"),
+        (name = "tenants", description = "Who owns what, and how much"),
         (name = "health", description = "Is the service well?")
     )
 )]

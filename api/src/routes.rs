@@ -3,8 +3,10 @@
 
 pub mod health;
 pub mod jobs;
+pub mod keys;
 pub mod probe;
 pub mod queues;
+pub mod tenants;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -39,6 +41,13 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
             uploads::by_post,
             uploads::options_of
         ))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::show, keys::change, keys::remove))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::show_current))
+        .routes(routes!(tenants::show, tenants::change))
+        .routes(routes!(tenants::create_key))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

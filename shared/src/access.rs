@@ -7,4 +7,4 @@ pub mod right;
 
 pub use key::{ApiKey, Pepper};
 pub use principal::{Principal, Standing, TenantLimits};
-pub use right::{Need, Right, Rights, Role};
+pub use right::{Need, Reach, Right, Rights, Role};

@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared::access::{Pepper, Role};
+use shared::access::{Pepper, Reach, Role};
 use shared::bootstrap::{first_admin, mint};
-use shared::store::access::{Grants, NewKey, Reach, ensure_tenant, insert_key};
+use shared::store::access::{Grants, NewKey, ensure_tenant, insert_key};
 use shared::store::{self, Pool};
 use tempfile::TempDir;
 

@@ -50,7 +50,8 @@ impl Remembered {
         keys.insert(public_id.to_owned(), (asked, known));
     }
 
-    fn forget(&self, tenant: TenantId) {
+    /// Forgets the keys of a tenant.
+    pub fn forget(&self, tenant: TenantId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, k)| k.principal.tenant != tenant);
     }
 

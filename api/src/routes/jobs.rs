@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LINK, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::access::Principal;
@@ -60,7 +60,7 @@ pub async fn create(
     Ok(match submit(&app, &who, value, repeatable.of("POST /api/v1/jobs")).await? {
         Submitted::New(job) => accepted(&app, JobView::new(*job, None)),
         Submitted::Repeated(kept) => {
-            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.job_id));
+            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.made));
             let headers = AppendHeaders([location, (CONTENT_TYPE, "application/json".to_owned()), replayed()]);
             (StatusCode::ACCEPTED, headers, kept.answer).into_response()
         }
@@ -170,7 +170,7 @@ pub async fn list(
 ) -> Result<Response> {
     let filter = query.filter()?;
     let page = page_of(&app, &who, &filter, &query).await?;
-    let next = page.next_cursor.as_deref().and_then(|c| next_link(&app, &uri, c));
+    let next = page.next_cursor.as_deref().and_then(|c| cursor::link(&app, &uri, c));
     Ok((AppendHeaders(next), axum::Json(page)).into_response())
 }
 
@@ -178,13 +178,14 @@ pub async fn list(
 pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQuery) -> Result<JobPage> {
     let include = query.include()?;
     let limit = query.limit(if include.result { app.limits.page_with_results } else { app.limits.page })?;
-    let after = query.cursor.as_deref().map(|c| cursor::decode(c, filter)).transpose()?;
+    let cursors = cursor::List::new(app, who, "jobs", filter);
+    let after = query.cursor.as_deref().map(|c| cursors.decode(c)).transpose()?;
     // one more than asked for tells whether there is a next page
     let mut jobs = store::job::list(&app.db, who.tenant, filter, after, limit + 1).await?;
     let has_more = jobs.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     jobs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let last = jobs.last().map(|j| After { created_at: j.created_at, id: j.id });
-    let next_cursor = last.filter(|_| has_more).map(|after| cursor::encode(after, filter));
+    let next_cursor = last.filter(|_| has_more).map(|after: After| cursors.encode(&after));
     let mut results = if include.result {
         let ids: Vec<JobId> = jobs.iter().filter(|j| j.state == JobState::Succeeded).map(|j| j.id).collect();
         store::result::list(&app.db, who.tenant, &ids).await?.into_iter().map(|r| (r.job_id, r)).collect()
@@ -199,16 +200,6 @@ pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQu
         })
         .collect();
     Ok(JobPage { data, has_more, next_cursor })
-}
-
-/// The next page's address (RFC 8288): this one's, with another cursor.
-fn next_link(app: &App, uri: &axum::http::Uri, cursor: &str) -> Option<(HeaderName, HeaderValue)> {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with("cursor="));
-    let query: Vec<&str> = kept.collect();
-    let query = query.join("&");
-    let glue = if query.is_empty() { "" } else { "&" };
-    let link = format!("<{}{}?{query}{glue}cursor={cursor}>; rel=\"next\"", app.base_url, uri.path());
-    HeaderValue::from_str(&link).ok().map(|value| (LINK, value))
 }
 
 /// Show a job's result

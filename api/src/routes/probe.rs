@@ -174,7 +174,7 @@ pub async fn probe_url(
 async fn outcome(app: &App, who: &Principal, submitted: &Submitted) -> Result<Response> {
     let id = match submitted {
         Submitted::New(job) => job.id,
-        Submitted::Repeated(kept) => kept.job_id,
+        Submitted::Repeated(kept) => JobId(kept.made),
     };
     let mut response = answer(app, who, id).await?;
     if matches!(submitted, Submitted::Repeated(_)) {

@@ -249,18 +249,41 @@ impl ListQuery {
 
     /// How many jobs to show.
     pub fn limit(&self, max: i64) -> Result<i64, Error> {
-        match self.limit {
-            None => Ok(DEFAULT_PAGE.min(max)),
-            Some(limit) if (1..=max).contains(&limit) => Ok(limit),
-            Some(limit) => {
-                Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}.")))
-            }
-        }
+        limit(self.limit, max)
     }
 
     /// What else to show.
     pub fn include(&self) -> Result<Include, Error> {
         include(self.include.as_deref())
+    }
+}
+
+/// Query of a list without filters.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl PageQuery {
+    /// How many items to show.
+    pub fn limit(&self, max: i64) -> Result<i64, Error> {
+        limit(self.limit, max)
+    }
+}
+
+fn limit(asked: Option<i64>, max: i64) -> Result<i64, Error> {
+    match asked {
+        None => Ok(DEFAULT_PAGE.min(max)),
+        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+        Some(limit) => {
+            Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}.")))
+        }
     }
 }
 
