@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, made from the handlers' own annotations. `ffprobe-api openapi` prints it; the committed
 //! copy is compared by a test.
 
+pub mod rights;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
