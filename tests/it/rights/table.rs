@@ -99,7 +99,7 @@ pub const ROWS: &[Row] = &[
     row("show_job_series", Job, NONE, 404),
     row("list_file_probes", NO_OBJECT, NONE, 200),
     row("probe_file", NO_OBJECT, Json(r#"{"file_path": "/../a.wav"}"#), 400),
-    row("probe_health", NO_OBJECT, NONE, 503),
+    row("probe_health", NO_OBJECT, NONE, 200),
     row("probe_url", NO_OBJECT, Json(r#"{"url": "ftp://example.com/a.wav"}"#), 400),
     row("list_queues", NO_OBJECT, NONE, 200),
     row("pause_queue", Queue, Json("{}"), 200),
@@ -111,11 +111,11 @@ pub const ROWS: &[Row] = &[
     row("change_tenant", Tenant, Json(r#"{"limits": {"max_running": 4}}"#), 200),
     row("create_tenant_api_key", Tenant, Json(FIRST_KEY), 201),
     row("create_upload", NO_OBJECT, Bytes("application/octet-stream", "hello"), 201),
-    row("upload_options", NO_OBJECT, NONE, 204),
+    row("upload_options", NO_OBJECT, NONE, 200),
     row("show_upload", Upload, NONE, 200),
     tus("override_upload", Upload, &[VERSION, ("x-http-method-override", "DELETE")], NONE, 204),
     tus("delete_upload", Upload, &[VERSION], NONE, 204),
-    row("upload_options_of", OpenUpload, NONE, 204),
+    row("upload_options_of", OpenUpload, NONE, 200),
     tus("head_upload", OpenUpload, &[VERSION], NONE, 200),
     tus("append_upload", OpenUpload, &[VERSION, ("upload-offset", "0")], Bytes(PIECE, "hello"), 204),
     row("health", NO_OBJECT, NONE, 200),
@@ -124,7 +124,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Who may ask, the least first; each may what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
     /// Reads.
     Viewer,
