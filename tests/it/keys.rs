@@ -239,6 +239,8 @@ async fn nobody_gives_more_than_they_have() {
     let own = format!("{KEYS}/{narrow_id}");
     narrow.patch(&own, &json!({"scopes": null})).await.problem(403, "forbidden");
     narrow.patch(&own, &json!({"scopes": ["keys:write", "keys:read"]})).await.problem(403, "forbidden");
+    let shut_out = narrow.patch(&own, &json!({"networks": ["192.0.2.0/24"]})).await;
+    assert!(shut_out.problem(400, "invalid_value").contains("127.0.0.1"));
     assert_eq!(narrow.patch(&own, &json!({"scopes": ["keys:write"]})).await.status, 200, "less is given away");
     assert_eq!(narrow.delete(&format!("{KEYS}/{strong}")).await.status, 204, "a leaked key can be taken away");
     assert_eq!(http.get(&format!("{KEYS}/{first}")).await.json["state"], "active");
@@ -359,6 +361,7 @@ async fn what_cannot_be_is_refused() {
         (json!({"name": "x", "role": "viewer", "platform": true}), "#/platform"),
         (json!({"name": "x", "role": "viewer", "scopes": []}), "#/scopes"),
         (json!({"name": "x", "role": "viewer", "scopes": ["jobs:read", "jobs:write"]}), "#/scopes/1"),
+        (json!({"name": "x", "role": "viewer", "scopes": vec!["jobs:read"; 51]}), "#/scopes"),
         (json!({"name": "x", "role": "admin", "scopes": ["tenants:read"]}), "#/scopes/0"),
         (json!({"name": "x", "role": "viewer", "networks": ["10.0.0.0/8", "10.0.0.1/8"]}), "#/networks/1"),
         (json!({"name": "x", "role": "viewer", "networks": ["everywhere"]}), "#/networks/0"),

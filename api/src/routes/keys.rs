@@ -4,19 +4,23 @@
 pub mod request;
 pub mod view;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
 use axum::http::{StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use shared::config::network;
 use shared::id::ApiKeyId;
 use shared::store::access::key::{After, KeyRecord};
 use shared::tenancy::key::{MadeKey, Maker};
 use shared::tenancy::{self, Made};
-use shared::{Error, store};
+use shared::{Code, Error, store};
 
 use crate::auth::{KeysRead, KeysWrite, May};
+use crate::client::ClientAddress;
 use crate::extract::{Id, Json, Query};
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
@@ -122,12 +126,28 @@ pub async fn change(
     State(app): State<Arc<App>>,
     May(who, _): May<KeysWrite>,
     Id(id): Id<ApiKeyId>,
+    Extension(ClientAddress(from)): Extension<ClientAddress>,
     Json { value, .. }: Json<ChangeKey>,
 ) -> Result<axum::Json<KeyView>> {
-    let changed = tenancy::key::change(&app.db, &who, id, value.check()?).await?;
+    let change = value.check()?;
+    if id == who.key {
+        stays_in(change.networks.as_deref().unwrap_or_default(), from)?;
+    }
+    let changed = tenancy::key::change(&app.db, &who, id, change).await?;
     app.access_changed(who.tenant).await;
     tracing::info!(key = changed.public_id, by = who.key_public_id, "API key changed");
     Ok(axum::Json(changed.into()))
+}
+
+/// Refuses networks that would shut out the very key that sets them, from where it is now.
+fn stays_in(networks: &[String], from: IpAddr) -> shared::Result<()> {
+    let mut ranges = networks.iter().filter_map(|n| network(n).ok());
+    if networks.is_empty() || ranges.any(|range| range.contains(&from)) {
+        return Ok(());
+    }
+    let detail =
+        format!("The key would shut itself out: it is used from {from}. Add that, or set them with another key.");
+    Err(Error::new(Code::InvalidValue, detail).at("/networks"))
 }
 
 /// Revoke an API key

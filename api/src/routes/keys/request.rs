@@ -18,6 +18,8 @@ use crate::instant::check_instant;
 const MAX_NAME: usize = 100;
 /// Most address ranges of a key.
 const MAX_NETWORKS: usize = 50;
+/// Most scopes that are read; there are fewer rights than that.
+const MAX_SCOPES: usize = 50;
 /// Longest time that may be given in seconds: ten years.
 const MAX_EXPIRES_IN: u64 = 315_360_000;
 /// Most requests a minute that may be given to a key.
@@ -165,6 +167,10 @@ fn check_rate(rate: Option<u32>) -> Result<(), Error> {
 fn words(mut scopes: Vec<Right>) -> Result<Vec<String>, Error> {
     if scopes.is_empty() {
         let detail = "A key without any right opens nothing. Name some, or leave scopes out.";
+        return Err(Error::new(Code::InvalidValue, detail).at("/scopes"));
+    }
+    if scopes.len() > MAX_SCOPES {
+        let detail = format!("At most {MAX_SCOPES} scopes are read. Name each right once.");
         return Err(Error::new(Code::InvalidValue, detail).at("/scopes"));
     }
     scopes.sort_unstable();
