@@ -3,6 +3,7 @@
 
 pub mod bearer;
 pub mod remembered;
+pub mod used;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -59,6 +60,9 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
         None => Identity::Anonymous,
         Some(credentials) => match authenticate(&credentials, request.extensions().get().copied(), &app).await {
             Ok(principal) => {
+                if let Some(ClientAddress(address)) = request.extensions().get() {
+                    app.used.note(principal.key, *address, Instant::now());
+                }
                 tracing::Span::current().record("tenant", tracing::field::display(principal.tenant));
                 Identity::Known(principal)
             }

@@ -177,6 +177,14 @@ impl Noun for shared::id::UploadId {
     const NOUN: &'static str = "upload";
 }
 
+impl Noun for shared::id::ApiKeyId {
+    const NOUN: &'static str = "API key";
+}
+
+impl Noun for shared::id::TenantId {
+    const NOUN: &'static str = "tenant";
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

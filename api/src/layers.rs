@@ -166,6 +166,7 @@ mod tests {
             tokens: tokens(),
             remembered: Default::default(),
             sessions: Default::default(),
+            used: Default::default(),
             gate: Default::default(),
             base_url: String::new(),
             limits,

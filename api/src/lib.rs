@@ -8,6 +8,7 @@ pub mod conditional;
 pub mod cursor;
 pub mod deprecation;
 pub mod extract;
+pub mod given;
 pub mod hold;
 pub mod idempotency;
 pub mod instant;
@@ -16,6 +17,7 @@ pub mod layers;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod page;
 pub mod preferences;
 pub mod problem;
 pub mod request_id;
@@ -43,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::remembered::{Known, Remembered};
+use crate::auth::used::Used;
 use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
@@ -78,6 +81,8 @@ pub struct App {
     pub remembered: Remembered<Known>,
     /// Sessions that were looked up lately.
     pub sessions: Remembered<Arc<Principal>>,
+    /// Keys that were used lately, on their way to the database.
+    pub used: Used,
     /// Whom to believe about addresses, and whom to let in.
     pub gate: Gate,
     /// What clients reach us by, without a trailing slash; empty for relative links.
@@ -122,6 +127,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         let (app, ears) = (Arc::clone(&app), bells.subscribe());
         async move { app.sessions.run(ears).await }
     });
+    tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.used.run(&app.db).await }
+    });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn({
@@ -143,6 +152,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     if tokio::time::timeout(Duration::from_secs(2), app.background.wait()).await.is_err() {
         tracing::warn!("some tickets or erasures were left; the relay and upkeep take over");
     }
+    app.used.finish(&app.db).await;
     Ok(())
 }
 

@@ -20,7 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::Openapi) => print_openapi(),
+        Some(Command::Openapi) => print(api::openapi::document()),
+        Some(Command::Rights) => print(api::openapi::rights::page()),
         Some(Command::Healthcheck) => run(healthcheck(cli.serve)),
         None => run(serve(cli.serve)),
     };
@@ -46,9 +47,9 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     outcome
 }
 
-fn print_openapi() -> anyhow::Result<()> {
+fn print(text: serde_json::Result<String>) -> anyhow::Result<()> {
     use std::io::Write;
-    std::io::stdout().write_all(api::openapi::document()?.as_bytes())?;
+    std::io::stdout().write_all(text?.as_bytes())?;
     Ok(())
 }
 
@@ -95,6 +96,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tokens: tokens.of(installation),
         remembered: Default::default(),
         sessions: Default::default(),
+        used: Default::default(),
         gate,
         egress,
         s3,

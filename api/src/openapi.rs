@@ -3,6 +3,8 @@
 
 mod finish;
 
+pub mod rights;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ use crate::{App, routes};
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
         (name = "auth", description = "Tokens and sessions"),
+        (name = "api-keys", description = "Who may ask"),
+        (name = "tenants", description = "Who owns what, and how much"),
         (name = "health", description = "Is the service well?"),
         (name = "documentation", description = "This document, as JSON and as pages")
     )

@@ -5,8 +5,10 @@ pub mod auth;
 pub mod docs;
 pub mod health;
 pub mod jobs;
+pub mod keys;
 pub mod probe;
 pub mod queues;
+pub mod tenants;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -49,6 +51,13 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(auth::me))
         .routes(routes!(auth::sessions::list))
         .routes(routes!(auth::sessions::remove))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::show, keys::change, keys::remove))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::show_current))
+        .routes(routes!(tenants::show, tenants::change))
+        .routes(routes!(tenants::create_key))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

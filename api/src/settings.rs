@@ -35,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Print the OpenAPI document
     Openapi,
+    /// Print the page of rights: which call needs which
+    Rights,
     /// Ask the server that runs with the same settings whether it is ready; exit code 0 if so
     Healthcheck,
 }

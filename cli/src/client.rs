@@ -72,6 +72,17 @@ impl Client {
         if response.status().is_success() { Ok(()) } else { Err(self.refusal(response).await) }
     }
 
+    /// PATCH of JSON, with a JSON answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// DELETE, with an answer that says nothing.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let response = self.send(self.request(Method::DELETE, path)).await?;
+        if response.status().is_success() { Ok(()) } else { Err(self.refusal(response).await) }
+    }
+
     /// GET whose status is part of the answer, as with health.
     pub async fn get_any_status(&self, path: &str) -> Result<(StatusCode, Value)> {
         let response = self.send(self.request(Method::GET, path)).await?;

@@ -3,8 +3,10 @@
 pub mod admin;
 pub mod health;
 pub mod jobs;
+pub mod keys;
 pub mod session;
 pub mod submit;
+pub mod tenants;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +84,10 @@ pub enum Command {
     Logout,
     /// Ask whether the service and its workers are well
     Health(health::HealthArgs),
+    /// List, create, rotate and revoke API keys
+    Keys(keys::KeysArgs),
+    /// List, create and change tenants; needs a platform key
+    Tenants(tenants::TenantsArgs),
     /// Bring the database schema up to date
     Migrate(admin::MigrateArgs),
     /// Make the first admin key of an installation and print it
@@ -146,6 +152,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(args) => session::login(&cli.target, &cli.state, args).await?,
         Command::Logout => session::logout(&cli.target, &cli.state).await?,
         Command::Health(args) => health::run(&client()?, args).await?,
+        Command::Keys(args) => keys::run(&client()?, args).await?,
+        Command::Tenants(args) => tenants::run(&client()?, args).await?,
         Command::Migrate(args) => admin::migrate(args).await.context("the schema was not brought up to date")?,
         Command::Bootstrap(args) => admin::bootstrap(args).await?,
         Command::Keygen => admin::keygen(),

@@ -10,5 +10,5 @@ pub mod token;
 pub use key::{ApiKey, Pepper};
 pub use principal::{Principal, Standing, TenantLimits};
 pub use refresh::RefreshToken;
-pub use right::{Need, Right, Rights, Role};
+pub use right::{Need, Reach, Right, Rights, Role};
 pub use token::{AccessToken, NotTaken, TokenKeys};

@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, networks};
+pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, network, networks};
 pub use keys::EncryptionArgs;
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use s3::{S3Args, S3Profile, S3Style};

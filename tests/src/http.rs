@@ -71,6 +71,16 @@ impl Http {
         Answer::of(self.request(Method::POST, path).json(body)).await
     }
 
+    /// PATCH of JSON.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
+    }
+
     /// Uploads bytes and returns the upload's id.
     pub async fn upload(&self, name: &str, bytes: impl Into<reqwest::Body>) -> String {
         let request = self.request(Method::POST, "/api/v1/uploads").query(&[("filename", name)]).body(bytes);

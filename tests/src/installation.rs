@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared::access::{Pepper, Role};
+use shared::access::{Pepper, Reach, Role};
 use shared::bootstrap::{first_admin, mint};
-use shared::store::access::{Grants, NewKey, Reach, ensure_tenant, insert_key};
+use shared::id::{ApiKeyId, TenantId};
+use shared::store::access::{Grants, NewKey, ensure_tenant, insert_key};
 use shared::store::{self, Pool};
 use tempfile::TempDir;
 
@@ -172,6 +173,32 @@ impl Installation {
         let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach: Reach::Tenant };
         insert_key(&self.db, &new).await.expect("a key");
         key.expose().to_owned()
+    }
+
+    /// A key whatever the API would say to it: of a tenant that exists, with a role, a reach, and scopes if any are named.
+    pub async fn key_of(
+        &self,
+        tenant: TenantId,
+        role: Role,
+        reach: Reach,
+        scopes: Option<&[&str]>,
+    ) -> (ApiKeyId, String) {
+        let key = mint();
+        let digest = key.digest(&Pepper::new(PEPPER.to_owned().into()));
+        let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach };
+        let id = insert_key(&self.db, &new).await.expect("a key");
+        sqlx::query("update api_key set scopes = $2 where id = $1")
+            .bind(id)
+            .bind(scopes)
+            .execute(&self.db)
+            .await
+            .expect("narrows");
+        (id, key.expose().to_owned())
+    }
+
+    /// The tenant of this name, made if it is missing; it is granted nothing.
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        ensure_tenant(&self.db, name, &Grants::default()).await.expect("a tenant")
     }
 
     /// Writes a file into the media root and returns the path a job names.

@@ -74,7 +74,7 @@ pub async fn create(
     Ok(patience.mark(match submitted {
         Submitted::New(job) => accepted(&app, JobView::new(*job, None)),
         Submitted::Repeated(kept) => {
-            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.job_id));
+            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.made));
             let kind = (CONTENT_TYPE, "application/json".to_owned());
             // not appended: a text comes with a content type of its own
             let headers = [location, kind, (RETRY_AFTER, ASK_AGAIN.to_owned()), replayed()];

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 
-use super::{Rights, Role};
+use super::{Reach, Right, Rights, Role};
+use crate::error::{Code, Error};
 use crate::id::{ApiKeyId, SessionId, TenantId};
 
 /// Who is asking.
@@ -52,6 +53,27 @@ impl Principal {
     pub fn may_come_from(&self, address: IpAddr) -> bool {
         self.networks.is_empty() || self.networks.iter().any(|n| n.contains(&address))
     }
+
+    /// Refuses to hand on, or to hold sway over, more than it has itself: a key with these rights and this reach.
+    ///
+    /// # Errors
+    /// `forbidden`, with the rights that it lacks.
+    pub fn check_may_give(&self, rights: Rights, reach: Reach) -> Result<(), Error> {
+        if reach == Reach::Platform && !self.platform {
+            let detail =
+                "A key with platform reach is made and managed only with one. Use an admin key with platform reach.";
+            return Err(Error::new(Code::Forbidden, detail));
+        }
+        let lacking: Vec<&str> = rights.iter().filter(|r| !self.rights.has(*r)).map(Right::as_str).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let detail = format!(
+            "That key has rights that yours lacks: {}. Narrow it by scopes, or use a key that has them.",
+            lacking.join(", ")
+        );
+        Err(Error::new(Code::Forbidden, detail))
+    }
 }
 
 /// What a tenant's own row says instead of the settings.
@@ -77,4 +99,33 @@ pub enum Standing {
     Expired,
     /// Its tenant is suspended.
     Suspended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gives_what_they_lack() {
+        let mut who = Principal {
+            tenant: TenantId::new(),
+            key: ApiKeyId::new(),
+            key_public_id: "x".into(),
+            role: Role::Admin,
+            platform: false,
+            rights: Rights::of_role(Role::Admin, false),
+            networks: Vec::new(),
+            media_roots: Vec::new(),
+            s3_profiles: Vec::new(),
+            rate_per_minute: None,
+            limits: TenantLimits::default(),
+        };
+        assert!(who.check_may_give(Rights::of_role(Role::Admin, false), Reach::Tenant).is_ok());
+        assert!(who.check_may_give(Rights::default(), Reach::Platform).is_err(), "reach counts by itself");
+        who.rights = Rights::of_scopes(["keys:write", "jobs:read"]);
+        assert!(who.check_may_give(Rights::of_scopes(["jobs:read"]), Reach::Tenant).is_ok());
+        let refused = who.check_may_give(Rights::of_role(Role::Viewer, false), Reach::Tenant).unwrap_err();
+        assert_eq!(refused.code(), Code::Forbidden);
+        assert!(refused.detail().contains("uploads:read, queues:read."), "{}", refused.detail());
+    }
 }

@@ -1,11 +1,15 @@
-//! Tenants and API keys.
+//! Tenants and API keys: what a request's credentials open, and the first ones of an installation. What is done to keys and
+//! tenants later lies in `key` and `tenant`.
+
+pub mod key;
+pub mod tenant;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
 
 use super::unreadable;
-use crate::access::{Principal, Rights, Role, Standing, TenantLimits};
+use crate::access::{Principal, Reach, Rights, Role, Standing, TenantLimits};
 use crate::error::Result;
 use crate::id::{ApiKeyId, TenantId};
 
@@ -83,15 +87,6 @@ pub struct NewKey<'a> {
     pub reach: Reach,
 }
 
-/// How far a key reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Its tenant only.
-    Tenant,
-    /// The whole installation: tenants, queues, workers.
-    Platform,
-}
-
 /// What is read of a key `k` and its tenant `t`, for [`StoredKey`].
 macro_rules! key_columns {
     () => {
@@ -116,9 +111,9 @@ pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
 }
 
-/// Whether any admin key is in force.
+/// Whether any admin key with platform reach is in force: without one nobody can make another.
 pub async fn any_admin_key(db: impl PgExecutor<'_>) -> Result<bool> {
-    let sql = "select exists (select from api_key where role = 'admin' and revoked_at is null
+    let sql = "select exists (select from api_key where role = 'admin' and platform and revoked_at is null
             and (expires_at is null or expires_at > clock_timestamp()))";
     Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
 }
@@ -153,10 +148,15 @@ pub async fn ensure_tenant(db: impl PgExecutor<'_>, name: &str, grants: &Grants)
 
 /// Stores a key.
 pub async fn insert_key(db: impl PgExecutor<'_>, key: &NewKey<'_>) -> Result<ApiKeyId> {
+    insert_key_as(db, ApiKeyId::new(), key).await
+}
+
+/// Stores a key whose id was chosen before.
+pub async fn insert_key_as(db: impl PgExecutor<'_>, id: ApiKeyId, key: &NewKey<'_>) -> Result<ApiKeyId> {
     let sql = "insert into api_key (id, tenant_id, public_id, digest, name, role, platform)
         values ($1, $2, $3, $4, $5, $6, $7) returning id";
     Ok(sqlx::query_scalar(sql)
-        .bind(ApiKeyId::new())
+        .bind(id)
         .bind(key.tenant)
         .bind(key.public_id)
         .bind(key.digest.as_slice())

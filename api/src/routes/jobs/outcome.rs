@@ -20,7 +20,7 @@ use crate::problem::Result;
 pub async fn outcome(app: &App, who: &Principal, submitted: &Submitted, patience: Patience) -> Result<Response> {
     let id = match submitted {
         Submitted::New(job) => job.id,
-        Submitted::Repeated(kept) => kept.job_id,
+        Submitted::Repeated(kept) => JobId(kept.made),
     };
     let mut response = patience.mark(answer(app, who, id, patience).await?);
     if matches!(submitted, Submitted::Repeated(_)) {
