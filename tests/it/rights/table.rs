@@ -3,7 +3,7 @@
 
 /// What a request is about: the parameter `{id}` or `{name}` of the path, or `$object` in body and headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Object {
+pub(super) enum Object {
     /// Nothing that exists before.
     Nothing,
     /// A job that is queued.
@@ -22,14 +22,14 @@ pub enum Object {
 
 impl Object {
     /// Whether one of another tenant must look as if it did not exist.
-    pub fn is_owned(self) -> bool {
+    pub(super) fn is_owned(self) -> bool {
         !matches!(self, Self::Nothing | Self::Tenant | Self::Queue)
     }
 }
 
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
-pub enum Body {
+pub(super) enum Body {
     /// Nothing.
     Nothing,
     /// JSON; `$object` stands for the object, `$unique` for a word that was never used.
@@ -40,17 +40,17 @@ pub enum Body {
 
 /// A sample request.
 #[derive(Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// Its `operationId`.
-    pub operation: &'static str,
+    pub(super) operation: &'static str,
     /// What it is about.
-    pub object: Object,
+    pub(super) object: Object,
     /// Headers besides the credentials.
-    pub headers: &'static [(&'static str, &'static str)],
+    pub(super) headers: &'static [(&'static str, &'static str)],
     /// What is sent.
-    pub body: Body,
+    pub(super) body: Body,
     /// The status if the credentials are good, the right is there, and the object is one's own.
-    pub done: u16,
+    pub(super) done: u16,
 }
 
 const fn row(operation: &'static str, object: Object, body: Body, done: u16) -> Row {
@@ -79,7 +79,7 @@ const NEW_KEY: &str = r#"{"name": "x", "role": "admin", "scopes": ["keys:write"]
 const FIRST_KEY: &str = r#"{"name": "x", "role": "admin", "platform": true, "scopes": ["tenants:write"]}"#;
 
 /// The sample requests, in the order of the document.
-pub const ROWS: &[Row] = &[
+pub(super) const ROWS: &[Row] = &[
     row("list_api_keys", NO_OBJECT, NONE, 200),
     row("create_api_key", NO_OBJECT, Json(NEW_KEY), 201),
     row("show_api_key", Key, NONE, 200),
@@ -125,7 +125,7 @@ pub const ROWS: &[Row] = &[
 
 /// Who may ask, the least first; each may what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Caller {
+pub(super) enum Caller {
     /// Reads.
     Viewer,
     /// Also submits and uploads.
@@ -138,11 +138,11 @@ pub enum Caller {
 
 impl Caller {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Viewer, Self::Submitter, Self::Admin, Self::Platform];
+    pub(super) const ALL: [Self; 4] = [Self::Viewer, Self::Submitter, Self::Admin, Self::Platform];
 }
 
 /// The least that carries each right: the rule once more, by hand, so that the code is not compared with itself.
-pub const LEAST: &[(&str, Caller)] = &[
+pub(super) const LEAST: &[(&str, Caller)] = &[
     ("jobs:read", Caller::Viewer),
     ("jobs:write", Caller::Submitter),
     ("uploads:read", Caller::Viewer),
