@@ -2,6 +2,7 @@
 //! `lifecycle` or `store`; it decides nothing about a job.
 
 pub mod auth;
+pub mod docs;
 pub mod health;
 pub mod jobs;
 pub mod probe;
@@ -45,6 +46,9 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(auth::me))
         .routes(routes!(auth::sessions::list))
         .routes(routes!(auth::sessions::remove))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
+        .routes(routes!(docs::document))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

@@ -8,11 +8,14 @@
 )]
 
 mod attacks;
+mod bucket;
 mod changes;
 mod chaos;
 mod cli;
 mod clients;
 mod completeness;
+mod contract;
+mod conventions;
 mod corpus;
 mod health;
 mod hostile;
