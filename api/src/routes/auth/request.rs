@@ -14,6 +14,7 @@ const MAX_SCOPE: usize = 1_000;
 /// What tokens are asked for with.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "grant_type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(example = json!({"grant_type": "api_key", "scope": "jobs:read"}))]
 pub enum Grant {
     /// The API key in the request's header.
     ApiKey {
