@@ -20,7 +20,7 @@ const BODY_OPTIONAL: [&str; 4] = ["pause_queue", "retry_failed_jobs", "create_up
 /// Parameters that look the same wherever they are.
 const PATTERNS: [(&str, &str); 2] = [("cursor", cursor::PATTERN), ("Idempotency-Key", idempotency::PATTERN)];
 /// Schemas with variants that take no unknown members.
-const CLOSED: [&str; 2] = ["SourceRequest", "Source"];
+const CLOSED: [&str; 3] = ["SourceRequest", "Source", "Grant"];
 const PROBLEM: &str = "application/problem+json";
 
 /// Completes the document.

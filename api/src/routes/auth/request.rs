@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use shared::access::{Principal, Right, Rights};
-use shared::id::SessionId;
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,6 +14,7 @@ const MAX_SCOPE: usize = 1_000;
 /// What tokens are asked for with.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "grant_type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(example = json!({"grant_type": "api_key", "scope": "jobs:read"}))]
 pub enum Grant {
     /// The API key in the request's header.
     ApiKey {
@@ -54,8 +54,7 @@ pub struct SessionQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
-    #[param(value_type = Option<String>)]
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 impl SessionQuery {
@@ -65,15 +64,6 @@ impl SessionQuery {
         let wrong =
             || Error::new(Code::InvalidValue, format!("limit is a number from 1 to {most}; left out, it is {PAGE}."));
         (1..=most).contains(&limit).then_some(limit).ok_or_else(wrong)
-    }
-
-    /// The session after which the page begins.
-    pub fn after(&self) -> Result<Option<SessionId>, Error> {
-        let wrong = |_| {
-            let detail = "The cursor was not made by this service. Use next_cursor of an earlier page as it is.";
-            Error::new(Code::InvalidCursor, detail)
-        };
-        self.cursor.as_deref().map(str::parse).transpose().map_err(wrong)
     }
 }
 

@@ -4,24 +4,35 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::LINK;
+use axum::http::{StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::Error;
 use shared::access::{Principal, Right};
 use shared::id::SessionId;
 use shared::store::session::{self, Whose};
+use uuid::Uuid;
 
 use super::request::SessionQuery;
 use super::view::{SessionPage, SessionView};
-use crate::App;
 use crate::auth::Anyone;
 use crate::extract::{From, Id, Noun, Query};
 use crate::openapi::ReadProblems;
 use crate::problem::{ProblemBody, Result};
+use crate::{App, cursor};
 
 impl Noun for SessionId {
     const NOUN: &'static str = "session";
+}
+
+/// Ids of sessions sort by their beginning.
+impl cursor::Place for SessionId {
+    fn write(&self) -> Vec<u8> {
+        self.0.as_bytes().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Uuid::from_slice(bytes).ok().map(Self)
+    }
 }
 
 /// List sessions
@@ -39,20 +50,21 @@ impl Noun for SessionId {
 pub async fn list(
     State(app): State<Arc<App>>,
     Anyone(who): Anyone,
+    uri: Uri,
     Query(query): Query<SessionQuery>,
 ) -> Result<Response> {
     let limit = query.limit(app.limits.page)?;
+    let whose = reach(&who, Right::KeysRead);
+    let cursors = cursor::List::new(&app, &who, "sessions", &whose);
+    let after = query.cursor.as_deref().map(|c| cursors.decode(c)).transpose()?;
     // one more than asked for tells whether there is a next page
-    let mut found = session::list(&app.db, who.tenant, reach(&who, Right::KeysRead), query.after()?, limit + 1).await?;
+    let mut found = session::list(&app.db, who.tenant, whose, after, limit + 1).await?;
     let has_more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = found.last().filter(|_| has_more).map(|last| last.id.to_string());
-    let link = next_cursor.as_ref().map(|cursor| {
-        let next = format!("{}/api/v1/auth/sessions?limit={limit}&cursor={cursor}", app.base_url);
-        (LINK, format!("<{next}>; rel=\"next\""))
-    });
+    let next_cursor = found.last().filter(|_| has_more).map(|last| cursors.encode(&last.id));
+    let next = next_cursor.as_deref().and_then(|c| cursor::link(&app, &uri, c));
     let data = found.into_iter().map(|s| SessionView::new(s, &who)).collect();
-    Ok((AppendHeaders(link), axum::Json(SessionPage { data, has_more, next_cursor })).into_response())
+    Ok((AppendHeaders(next), axum::Json(SessionPage { data, has_more, next_cursor })).into_response())
 }
 
 /// End a session
