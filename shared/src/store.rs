@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod attempt;
+pub mod audit;
 pub mod idempotency;
 pub mod installation;
 pub mod job;
@@ -10,6 +11,7 @@ pub mod lane;
 pub mod leader;
 pub mod result;
 pub mod reuse;
+pub mod role;
 pub mod upload;
 pub mod worker;
 
