@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, request_id, routes};
+use crate::{App, auth, client, request_id, routes};
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -27,6 +27,8 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
+        .layer(from_fn_with_state(Arc::clone(&app), client::locate))
         .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
         .layer(from_fn_with_state(app, observe))
 }
@@ -137,6 +139,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::client::Peer;
     use crate::settings::{Cli, Limits};
 
     /// An app whose servers are never asked.
@@ -153,6 +156,8 @@ mod tests {
             egress: shared::egress::Egress::new(args.egress.settings().expect("settings")).expect("egress"),
             s3: Default::default(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
+            remembered: Default::default(),
+            gate: Default::default(),
             base_url: String::new(),
             limits,
             volume: Default::default(),
@@ -160,14 +165,14 @@ mod tests {
             waiters: Default::default(),
             holds: Default::default(),
             digests: Default::default(),
-            address: Default::default(),
             background: Default::default(),
             draining: Default::default(),
         })
     }
 
     async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {
-        let request = Request::builder().method(method).uri("/").body(body).expect("a request");
+        let request = Request::builder().method(method).uri("/").extension(Peer(([127, 0, 0, 1], 1).into()));
+        let request = request.body(body).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
         assert_eq!(parts.headers["content-type"], "application/problem+json");

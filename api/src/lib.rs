@@ -2,6 +2,7 @@
 //! It never runs ffprobe and never opens media.
 
 pub mod auth;
+pub mod client;
 pub mod cursor;
 pub mod extract;
 pub mod hold;
@@ -37,10 +38,11 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::remembered::Remembered;
+use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
 use crate::metrics::Metrics;
-use crate::routes::uploads::address::Address;
 use crate::settings::Limits;
 use crate::waiting::Waiters;
 
@@ -65,6 +67,10 @@ pub struct App {
     pub keys: KeyRing,
     /// For checking keys.
     pub pepper: Pepper,
+    /// Keys that were looked up lately.
+    pub remembered: Remembered,
+    /// Whom to believe about addresses, and whom to let in.
+    pub gate: Gate,
     /// What clients reach us by, without a trailing slash; empty for relative links.
     pub base_url: String,
     /// Bounds.
@@ -79,8 +85,6 @@ pub struct App {
     pub holds: Holds,
     /// Digests of uploads that came this far through this process.
     pub digests: Digests,
-    /// How the service's own address is told.
-    pub address: Address,
     /// Work that outlives its request; finished before the process ends.
     pub background: TaskTracker,
     /// Canceled when the process is about to stop.
@@ -100,6 +104,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     tokio::spawn({
         let (app, ears) = (Arc::clone(&app), bells.subscribe());
         async move { app.holds.run(ears).await }
+    });
+    tokio::spawn({
+        let (app, ears) = (Arc::clone(&app), bells.subscribe());
+        async move { app.remembered.run(ears).await }
     });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::App;
 use api::metrics::Metrics;
-use api::routes::uploads::address::Address;
 use api::settings::{Cli, Command, Limits, ServeArgs};
 use clap::Parser;
 use shared::bootstrap::{Bootstrap, first_admin};
@@ -63,6 +62,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
     let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
+    let gate = args.gate()?;
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 
     let db = store::connect(options, args.database.database_max_connections);
@@ -92,6 +92,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        remembered: Default::default(),
+        gate,
         egress,
         s3,
         keys,
@@ -102,7 +104,6 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         waiters: Default::default(),
         holds: Default::default(),
         digests: Default::default(),
-        address: if args.trust_forwarded { Address::Forwarded } else { Address::Host },
         background: Default::default(),
         draining,
     });

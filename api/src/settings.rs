@@ -12,6 +12,7 @@ use shared::config::{
 };
 use shared::lifecycle::upload::Quota;
 
+use crate::client::Gate;
 use crate::listen::Bounds;
 
 /// The HTTP front of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
@@ -80,9 +81,15 @@ pub struct ServeArgs {
     /// Origins of web pages that may upload, such as <https://app.example.com>, joined by commas; * for all. Empty: none
     #[arg(long, env, default_value = "")]
     pub cors_origins: String,
-    /// Take X-Forwarded-Proto and X-Forwarded-Host for the service's own address; only behind a proxy that sets them
-    #[arg(long, env)]
-    pub trust_forwarded: bool,
+    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed: 10.0.0.0/8,2001:db8::1. Empty: none
+    #[arg(long, env, default_value = "")]
+    pub trusted_proxies: String,
+    /// Only these addresses may call the API: 10.0.0.0/8,192.0.2.7. Empty: all
+    #[arg(long, env, default_value = "")]
+    pub ip_allow: String,
+    /// These addresses may not
+    #[arg(long, env, default_value = "")]
+    pub ip_deny: String,
     /// Extensions that files, URLs and keys may have: mp4,mov,mkv; an empty word (mp4,) allows names without one. Default:
     /// all, and the content alone decides
     #[arg(long, env, default_value = "")]
@@ -153,6 +160,15 @@ impl ServeArgs {
                 "write them joined by commas: mp4,mov,mkv",
             )),
         }
+    }
+
+    /// Whom to believe about addresses, and whom to let in.
+    pub fn gate(&self) -> Result<Gate, ConfigError> {
+        Ok(Gate {
+            trusted: config::networks("TRUSTED_PROXIES", &self.trusted_proxies)?,
+            allow: config::networks("IP_ALLOW", &self.ip_allow)?,
+            deny: config::networks("IP_DENY", &self.ip_deny)?,
+        })
     }
 
     /// The media types in lower case.

@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme};
+pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, networks};
 pub use keys::EncryptionArgs;
 pub use owner::{OwnerArgs, Ownership};
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};

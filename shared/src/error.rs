@@ -65,6 +65,10 @@ codes! {
     Unauthorized = 401 "unauthorized" "Unauthorized",
     /// The credentials are good, but do not carry the right that this route needs.
     Forbidden = 403 "forbidden" "Forbidden",
+    /// The address that the request comes from is not allowed, by the key or by the operator.
+    AddressNotAllowed = 403 "address_not_allowed" "Address not allowed",
+    /// The operator suspended the tenant.
+    TenantSuspended = 403 "tenant_suspended" "Tenant suspended",
     /// There is no such thing, or it belongs to another tenant.
     NotFound = 404 "not_found" "Not found",
     /// The route exists, but not for this method.

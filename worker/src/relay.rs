@@ -53,7 +53,7 @@ pub async fn run(worker: Arc<Worker>) {
                     tokio::time::sleep(GATHER).await;
                     while bells.try_recv().is_ok() {}
                 }
-                Ok(Bell::Cancel(_) | Bell::Release(_)) => continue,
+                Ok(Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_)) => continue,
                 Err(RecvError::Closed) => drop(tick.tick().await),
             },
         }

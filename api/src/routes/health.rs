@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::auth::Viewer;
+use crate::auth::{May, QueuesRead};
 use crate::openapi::ReadProblems;
 use crate::problem::Result;
 
@@ -205,9 +205,12 @@ impl From<Worker> for WorkerView {
 #[utoipa::path(
     get, path = "/api/v1/probe/health", tag = "health", operation_id = "probe_health",
     responses((status = 200, description = "How well probing works.", body = ProbeHealth), ReadProblems),
-    security((), ("api_key" = []), ("bearer" = []))
+    security((), ("api_key" = ["queues:read"]), ("bearer" = ["queues:read"]))
 )]
-pub async fn probe_health(State(app): State<Arc<App>>, who: Option<Viewer>) -> Result<axum::Json<ProbeHealth>> {
+pub async fn probe_health(
+    State(app): State<Arc<App>>,
+    who: Option<May<QueuesRead>>,
+) -> Result<axum::Json<ProbeHealth>> {
     let workers = store::worker::list_alive(&app.db, MAX_WORKERS).await?;
     let probing = |w: &&Worker| !w.draining && w.roles.iter().any(|r| r == "probe");
     let status = if workers.iter().any(|w| probing(&w)) { Health::Healthy } else { Health::Unhealthy };

@@ -23,7 +23,7 @@ use shared::store::job::{After, Filter};
 use shared::{Code, Error, lifecycle, store};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::{Submitter, Viewer};
+use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{Id, Json, Query};
 use crate::idempotency::REPLAYED;
 use crate::metrics::Submission;
@@ -50,11 +50,11 @@ const ASK_AGAIN: &str = "1";
         (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<JobsWrite>,
     Json { value, repeatable }: Json<CreateJob>,
 ) -> Result<Response> {
     Ok(match submit(&app, &who, value, repeatable.of("POST /api/v1/jobs")).await? {
@@ -108,11 +108,11 @@ pub fn accepted(app: &App, view: JobView) -> Response {
         (status = 404, description = "There is no such job.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     Id(id): Id<JobId>,
     Query(query): Query<ShowQuery>,
 ) -> Result<Response> {
@@ -160,11 +160,11 @@ pub async fn wait_for(app: &App, who: &Principal, id: JobId, wait: Duration) -> 
         (status = 200, description = "A page of jobs.", body = JobPage, headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last."))),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     uri: axum::http::Uri,
     Query(query): Query<ListQuery>,
 ) -> Result<Response> {
@@ -223,11 +223,11 @@ fn next_link(app: &App, uri: &axum::http::Uri, cursor: &str) -> Option<(HeaderNa
         (status = 409, description = "The job has not ended (`result_not_ready`), or it ended without a result (`no_result`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn show_result(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<ResultView>> {
     let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;

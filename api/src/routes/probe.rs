@@ -22,7 +22,7 @@ use super::jobs::{accepted, page_of, submit, wait_for};
 use super::uploads::multipart::boundary;
 use super::uploads::whole::{self, Stored};
 use crate::App;
-use crate::auth::{Submitter, Viewer};
+use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{AnyTypeJson, Query};
 use crate::idempotency::REPLAYED;
 use crate::openapi::{ReadProblems, WriteProblems};
@@ -66,9 +66,13 @@ pub struct ProbeFile {
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
-pub async fn probe_file(State(app): State<Arc<App>>, Submitter(who): Submitter, request: Request) -> Result<Response> {
+pub async fn probe_file(
+    State(app): State<Arc<App>>,
+    May(who, _): May<JobsWrite>,
+    request: Request,
+) -> Result<Response> {
     if boundary(request.headers()).is_some() {
         return probe_form(&app, &who, request).await;
     }
@@ -149,11 +153,11 @@ pub struct ProbeUrl {
         (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
 pub async fn probe_url(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<JobsWrite>,
     AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeUrl>,
 ) -> Result<Response> {
     let source = SourceRequest::Url { url: body.url, headers: body.headers };
@@ -199,11 +203,11 @@ async fn answer(app: &App, who: &Principal, id: JobId) -> Result<Response> {
     get, path = "/api/v1/probe/file", tag = "probe", operation_id = "list_file_probes",
     params(ListQuery),
     responses((status = 200, description = "A page of jobs.", body = JobPage), ReadProblems),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn list_file_probes(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<JobPage>> {
     let filter = query.filter_paths()?;

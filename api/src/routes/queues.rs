@@ -13,7 +13,7 @@ use shared::{Code, Error, store};
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::auth::{Platform, Viewer};
+use crate::auth::{May, QueuesRead, QueuesWrite};
 use crate::extract::{Id, Json};
 use crate::instant::check_instant;
 use crate::openapi::{ReadProblems, WriteProblems};
@@ -70,9 +70,9 @@ pub struct PauseQueue {
 #[utoipa::path(
     get, path = "/api/v1/queues", tag = "queues", operation_id = "list_queues",
     responses((status = 200, description = "The queues.", body = QueueList), ReadProblems),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["queues:read"]), ("bearer" = ["queues:read"]))
 )]
-pub async fn list(State(app): State<Arc<App>>, Viewer(_): Viewer) -> Result<axum::Json<QueueList>> {
+pub async fn list(State(app): State<Arc<App>>, _: May<QueuesRead>) -> Result<axum::Json<QueueList>> {
     let lanes = store::lane::list(&app.db).await?;
     Ok(axum::Json(QueueList { data: lanes.into_iter().map(QueueView::from).collect() }))
 }
@@ -89,11 +89,11 @@ pub async fn list(State(app): State<Arc<App>>, Viewer(_): Viewer) -> Result<axum
         (status = 404, description = "There is no such queue.", body = ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["queues:write"]), ("bearer" = ["queues:write"]))
 )]
 pub async fn pause(
     State(app): State<Arc<App>>,
-    Platform(who): Platform,
+    May(who, _): May<QueuesWrite>,
     Id(lane): Id<Lane>,
     Json { value: body, .. }: Json<PauseQueue>,
 ) -> Result<axum::Json<QueueView>> {
@@ -125,11 +125,11 @@ pub async fn pause(
         (status = 404, description = "There is no such queue.", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["queues:write"]), ("bearer" = ["queues:write"]))
 )]
 pub async fn resume(
     State(app): State<Arc<App>>,
-    Platform(who): Platform,
+    May(who, _): May<QueuesWrite>,
     Id(lane): Id<Lane>,
 ) -> Result<axum::Json<QueueView>> {
     let resumed = store::lane::resume(&app.db, lane).await?;

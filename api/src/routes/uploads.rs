@@ -23,7 +23,7 @@ use shared::upload::{PATH, UploadState, is_tus, require_version};
 use shared::{Code, Error, lifecycle, store};
 
 use crate::App;
-use crate::auth::{Submitter, Viewer};
+use crate::auth::{May, UploadsRead, UploadsWrite};
 use crate::extract::{Id, Query};
 use crate::hold::{Hold, Taken, settled};
 use crate::openapi::{ReadProblems, WriteProblems};
@@ -58,11 +58,11 @@ pub fn is_upload(request: &Request) -> bool {
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<UploadsWrite>,
     Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
@@ -86,11 +86,11 @@ pub async fn create(
         (status = 410, description = "The upload is gone.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:read"]), ("bearer" = ["uploads:read"]))
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<UploadsRead>,
     Id(id): Id<UploadId>,
 ) -> Result<axum::Json<UploadView>> {
     let upload = store::upload::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("upload"))?;
@@ -114,11 +114,11 @@ pub async fn show(
         (status = 423, description = "Another request does not let go of it."),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))
 )]
 pub async fn head(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<UploadsWrite>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response> {
@@ -152,11 +152,11 @@ pub async fn head(
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))
 )]
 pub async fn append(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<UploadsWrite>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -179,11 +179,11 @@ pub async fn append(
         (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))
 )]
 pub async fn remove(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<UploadsWrite>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode> {
@@ -239,11 +239,11 @@ pub async fn options_of(State(app): State<Arc<App>>) -> Response {
         (status = 405, description = "No method is named that an upload takes.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))
 )]
 pub async fn by_post(
     State(app): State<Arc<App>>,
-    who: Submitter,
+    who: May<UploadsWrite>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,

@@ -204,6 +204,11 @@ fn network_rule(text: &str) -> Result<NetworkRule, String> {
     Ok(NetworkRule { network: network(net)?, ports: ports.transpose()? })
 }
 
+/// A list of networks and addresses joined by commas, the value of `variable`.
+pub fn networks(variable: &'static str, text: &str) -> Result<Vec<IpNet>, ConfigError> {
+    list(variable, "write NETWORK/BITS or addresses, several joined by commas: 10.0.0.0/8,2001:db8::1", text, network)
+}
+
 fn network(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text
         .parse()

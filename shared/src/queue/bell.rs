@@ -13,7 +13,7 @@ use tokio::time::interval;
 
 use super::line::within;
 use super::{CALL_TIMEOUT, Queue};
-use crate::id::{JobId, UploadId};
+use crate::id::{JobId, TenantId, UploadId};
 
 /// Wait before subscribing again after the connection broke.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub enum Bell {
     Cancel(JobId),
     /// Somebody wants this upload: whoever receives its bytes stores them and lets go.
     Release(UploadId),
+    /// Who may do what in this tenant has changed: forget what is remembered of it.
+    Access(TenantId),
     /// Never sent: bells may have been missed, so look at everything.
     Missed,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Bell {
             Self::Done(id) => write!(f, "done {id}"),
             Self::Cancel(id) => write!(f, "cancel {id}"),
             Self::Release(id) => write!(f, "release {id}"),
+            Self::Access(id) => write!(f, "access {id}"),
             Self::Missed => f.write_str("missed"),
         }
     }
@@ -56,6 +59,7 @@ impl FromStr for Bell {
             Some(("done", id)) => id.parse().map(Self::Done).map_err(drop),
             Some(("cancel", id)) => id.parse().map(Self::Cancel).map_err(drop),
             Some(("release", id)) => id.parse().map(Self::Release).map_err(drop),
+            Some(("access", id)) => id.parse().map(Self::Access).map_err(drop),
             _ => Err(()),
         }
     }
@@ -134,7 +138,8 @@ mod tests {
 
     #[test]
     fn bells_survive_the_trip() {
-        for bell in [Bell::Wake, Bell::Done(JobId::new()), Bell::Cancel(JobId::new()), Bell::Release(UploadId::new())] {
+        let (job, upload, tenant) = (JobId::new(), UploadId::new(), TenantId::new());
+        for bell in [Bell::Wake, Bell::Done(job), Bell::Cancel(job), Bell::Release(upload), Bell::Access(tenant)] {
             assert_eq!(bell.to_string().parse(), Ok(bell));
         }
         for noise in ["", "missed", "done", "done x", "wake up"] {

@@ -1,8 +1,10 @@
 //! Tenants and API keys.
 
+use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
 
-use crate::access::{Principal, Role};
+use super::unreadable;
+use crate::access::{Principal, Rights, Role, Standing, TenantLimits};
 use crate::error::Result;
 use crate::id::{ApiKeyId, TenantId};
 
@@ -11,25 +13,52 @@ use crate::id::{ApiKeyId, TenantId};
 pub struct StoredKey {
     id: ApiKeyId,
     tenant_id: TenantId,
+    public_id: String,
     /// HMAC of the key.
     pub digest: Vec<u8>,
+    /// Whether it may be used now, by PostgreSQL's clock.
+    pub standing: Standing,
     role: Role,
     platform: bool,
+    scopes: Option<Vec<String>>,
+    networks: Vec<String>,
+    rate_per_minute: Option<i32>,
     media_roots: Vec<String>,
     s3_profiles: Vec<String>,
+    tenant_rate_per_minute: Option<i32>,
+    tenant_rate_burst: Option<i32>,
+    max_queued: Option<i32>,
 }
 
 impl StoredKey {
     /// Who its bearer is, once the digest was compared.
-    pub fn into_principal(self) -> Principal {
-        Principal {
+    ///
+    /// # Errors
+    /// If an address range cannot be read: left out, it would open the key to everybody.
+    pub fn principal(&self) -> Result<Principal> {
+        let networks = self.networks.iter().map(|n| n.parse()).collect::<Result<Vec<IpNet>, _>>();
+        let count = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok());
+        let role = Rights::of_role(self.role, self.platform);
+        Ok(Principal {
             tenant: self.tenant_id,
             key: self.id,
+            key_public_id: self.public_id.clone(),
             role: self.role,
             platform: self.platform,
-            media_roots: self.media_roots,
-            s3_profiles: self.s3_profiles,
-        }
+            rights: match &self.scopes {
+                Some(scopes) => role.and(Rights::of_scopes(scopes.iter().map(String::as_str))),
+                None => role,
+            },
+            networks: networks.map_err(|e| unreadable("API key", e))?,
+            media_roots: self.media_roots.clone(),
+            s3_profiles: self.s3_profiles.clone(),
+            rate_per_minute: count(self.rate_per_minute),
+            limits: TenantLimits {
+                rate_per_minute: count(self.tenant_rate_per_minute),
+                rate_burst: count(self.tenant_rate_burst),
+                max_queued: count(self.max_queued),
+            },
+        })
     }
 }
 
@@ -59,17 +88,24 @@ pub enum Reach {
     Platform,
 }
 
-/// The key with this public id, unless it was revoked.
+/// The key with this public id, whatever its standing.
 pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
-    let sql = "select k.id, k.tenant_id, k.digest, k.role, k.platform, t.media_roots, t.s3_profiles
+    let sql = "select k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
+            k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
+            t.rate_burst as tenant_rate_burst, t.max_queued,
+            case when k.revoked_at is not null then 'revoked'
+                when k.expires_at <= clock_timestamp() then 'expired'
+                when t.suspended_at is not null then 'suspended'
+                else 'good' end as standing
         from api_key k join tenant t on t.id = k.tenant_id
-        where k.public_id = $1 and k.revoked_at is null";
+        where k.public_id = $1";
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
 }
 
 /// Whether any admin key is in force.
 pub async fn any_admin_key(db: impl PgExecutor<'_>) -> Result<bool> {
-    let sql = "select exists (select from api_key where role = 'admin' and revoked_at is null)";
+    let sql = "select exists (select from api_key where role = 'admin' and revoked_at is null
+            and (expires_at is null or expires_at > clock_timestamp()))";
     Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
 }
 

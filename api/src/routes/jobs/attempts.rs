@@ -12,7 +12,7 @@ use shared::{Error, store};
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::auth::Viewer;
+use crate::auth::{JobsRead, May};
 use crate::extract::Id;
 use crate::openapi::ReadProblems;
 use crate::problem::{ProblemBody, Result};
@@ -67,11 +67,11 @@ impl From<Attempt> for AttemptView {
         (status = 404, description = "There is no such job.", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<AttemptList>> {
     store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;

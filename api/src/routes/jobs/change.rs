@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::accepted;
 use super::view::JobView;
 use crate::App;
-use crate::auth::Submitter;
+use crate::auth::{JobsWrite, May};
 use crate::extract::{Id, Json};
 use crate::instant::check_instant;
 use crate::openapi::{ReadProblems, WriteProblems};
@@ -38,9 +38,9 @@ use crate::problem::{ProblemBody, Result};
         (status = 409, description = "The job has ended already (`job_ended`).", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
-pub async fn cancel(State(app): State<Arc<App>>, Submitter(who): Submitter, Id(id): Id<JobId>) -> Result<Response> {
+pub async fn cancel(State(app): State<Arc<App>>, May(who, _): May<JobsWrite>, Id(id): Id<JobId>) -> Result<Response> {
     let done = lifecycle::cancel(&app.db, who.tenant, id).await?;
     tracing::info!(job.id = %id, ?done, "cancel");
     app.ring(match done {
@@ -67,9 +67,9 @@ pub async fn cancel(State(app): State<Arc<App>>, Submitter(who): Submitter, Id(i
         (status = 409, description = "The job neither failed nor was canceled (`not_retryable`).", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
-pub async fn retry(State(app): State<Arc<App>>, Submitter(who): Submitter, Id(id): Id<JobId>) -> Result<Response> {
+pub async fn retry(State(app): State<Arc<App>>, May(who, _): May<JobsWrite>, Id(id): Id<JobId>) -> Result<Response> {
     lifecycle::retry(&app.db, who.tenant, id, app.limits.max_attempts).await?;
     let job = find(&app, &who, id).await?;
     tracing::info!(job.id = %id, "queued again by hand");
@@ -111,11 +111,11 @@ pub struct Retried {
     post, path = "/api/v1/jobs/retry", tag = "jobs", operation_id = "retry_failed_jobs",
     request_body = RetryFailed,
     responses((status = 200, description = "The jobs that were queued again.", body = Retried), WriteProblems),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
 pub async fn retry_failed(
     State(app): State<Arc<App>>,
-    Submitter(who): Submitter,
+    May(who, _): May<JobsWrite>,
     Json { value: body, .. }: Json<RetryFailed>,
 ) -> Result<axum::Json<Retried>> {
     let limit = body.limit.unwrap_or(100);
@@ -152,9 +152,9 @@ pub async fn retry_failed(
         (status = 409, description = "The job is running (`job_running`).", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
-pub async fn remove(State(app): State<Arc<App>>, Submitter(who): Submitter, Id(id): Id<JobId>) -> Result<StatusCode> {
+pub async fn remove(State(app): State<Arc<App>>, May(who, _): May<JobsWrite>, Id(id): Id<JobId>) -> Result<StatusCode> {
     if let Some(upload) = lifecycle::delete(&app.db, who.tenant, id).await? {
         app.storage.remove(upload).await?;
         tracing::info!(upload.id = %upload, "upload erased with its last job");

@@ -9,7 +9,7 @@ use shared::{Code, Error, store};
 
 use super::request::SeriesQuery;
 use crate::App;
-use crate::auth::Viewer;
+use crate::auth::{JobsRead, May};
 use crate::extract::{Ids, Query};
 use crate::openapi::ReadProblems;
 use crate::problem::Result;
@@ -25,11 +25,11 @@ use crate::problem::Result;
         (status = 404, description = "There is no such job (`not_found`), or its result has no such series (`no_series`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
-    security(("api_key" = []), ("bearer" = []))
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    Viewer(who): Viewer,
+    May(who, _): May<JobsRead>,
     Ids(id, stream): Ids<JobId, u16>,
     Query(query): Query<SeriesQuery>,
 ) -> Result<axum::Json<Slice>> {

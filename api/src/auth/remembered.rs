@@ -1,0 +1,118 @@
+//! What keys open, remembered for a second: a busy client costs one look-up a second and process instead of one a request. A
+//! change rings [`Bell::Access`] and is forgotten at once; if the bell is lost, the second is what revocation takes.
+//!
+//! Keys that do not exist are not remembered: a key works as soon as it is made, and guesses fill no memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::access::Principal;
+use shared::id::TenantId;
+use shared::queue::Bell;
+use tokio::sync::broadcast;
+
+/// How long a look-up is believed, counted from before it was made.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Most keys remembered; with more in use at once, all are looked up again.
+const MOST: usize = 10_000;
+
+/// A key that was looked up and may be used.
+#[derive(Clone)]
+pub struct Known {
+    /// HMAC of the whole key.
+    pub digest: [u8; 32],
+    /// Who its bearer is.
+    pub principal: Arc<Principal>,
+}
+
+/// The keys that this process looked up within the last second.
+#[derive(Default)]
+pub struct Remembered(Mutex<HashMap<String, (Instant, Known)>>);
+
+impl Remembered {
+    /// What is remembered of a key, if that is young enough.
+    pub fn get(&self, public_id: &str, now: Instant) -> Option<Known> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, known) = keys.get(public_id)?;
+        (now.duration_since(*at) < BELIEVED).then(|| known.clone())
+    }
+
+    /// Remembers a key that was looked up at `asked`, the instant before the question.
+    pub fn put(&self, public_id: &str, known: Known, asked: Instant) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MOST {
+            keys.retain(|_, (at, _)| asked.duration_since(*at) < BELIEVED);
+        }
+        if keys.len() >= MOST {
+            keys.clear();
+        }
+        keys.insert(public_id.to_owned(), (asked, known));
+    }
+
+    fn forget(&self, tenant: TenantId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, k)| k.principal.tenant != tenant);
+    }
+
+    fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Forgets by the bell. Runs for ever as a task of its own.
+    pub async fn run(&self, mut bells: broadcast::Receiver<Bell>) {
+        loop {
+            match bells.recv().await {
+                Ok(Bell::Access(tenant)) => self.forget(tenant),
+                Ok(Bell::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => self.forget_all(),
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::access::{Rights, Role, TenantLimits};
+    use shared::id::ApiKeyId;
+
+    use super::*;
+
+    fn known(tenant: TenantId) -> Known {
+        let principal = Principal {
+            tenant,
+            key: ApiKeyId::new(),
+            key_public_id: "x".into(),
+            role: Role::Viewer,
+            platform: false,
+            rights: Rights::of_role(Role::Viewer, false),
+            networks: Vec::new(),
+            media_roots: Vec::new(),
+            s3_profiles: Vec::new(),
+            rate_per_minute: None,
+            limits: TenantLimits::default(),
+        };
+        Known { digest: [0; 32], principal: Arc::new(principal) }
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_a_second_or_until_its_tenant_changes() {
+        let (remembered, asked, tenant) = (Remembered::default(), Instant::now(), TenantId::new());
+        remembered.put("a", known(tenant), asked);
+        remembered.put("b", known(TenantId::new()), asked);
+        assert!(remembered.get("a", asked + Duration::from_millis(999)).is_some());
+        assert!(remembered.get("a", asked + BELIEVED).is_none());
+        remembered.forget(tenant);
+        assert!(remembered.get("a", asked).is_none() && remembered.get("b", asked).is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (remembered, asked) = (Remembered::default(), Instant::now());
+        for n in 0..=MOST {
+            remembered.put(&n.to_string(), known(TenantId::new()), asked);
+        }
+        assert!(remembered.0.lock().unwrap().len() <= MOST);
+        assert!(remembered.get(&MOST.to_string(), asked).is_some());
+    }
+}
