@@ -126,7 +126,7 @@ fn away(error: Error) -> Refusal {
 }
 
 /// The credential as sent. A query string is never looked at: it would end up in logs.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.to_str().unwrap_or_default());
     }

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, auth, client, request_id, routes};
+use crate::{App, audit, auth, client, request_id, routes};
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -27,6 +27,7 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), audit::record))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
         .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
@@ -162,6 +163,8 @@ mod tests {
             limits,
             volume: Default::default(),
             metrics: Default::default(),
+            audit: Default::default(),
+            privilege: store::role::Privilege::AppendOnly,
             waiters: Default::default(),
             holds: Default::default(),
             digests: Default::default(),

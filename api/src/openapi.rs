@@ -28,6 +28,7 @@ use crate::{App, routes};
         (name = "probe", description = "Short calls: submit and wait in one request"),
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
+        (name = "audit", description = "Who did what"),
         (name = "health", description = "Is the service well?")
     )
 )]

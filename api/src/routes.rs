@@ -1,6 +1,7 @@
 //! The list of routes: the table of contents of the product. A handler translates, checks the right, and calls
 //! `lifecycle` or `store`; it decides nothing about a job.
 
+pub mod audit;
 pub mod health;
 pub mod jobs;
 pub mod probe;
@@ -39,6 +40,7 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
             uploads::by_post,
             uploads::options_of
         ))
+        .routes(routes!(audit::list))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

@@ -192,12 +192,7 @@ impl TryFrom<Found> for Stored {
 }
 
 /// The events that pass the filter, newest first, at most `limit`, those after `after`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    after: Option<After>,
-    limit: i64,
-) -> Result<Vec<Stored>> {
+pub async fn list(db: impl PgExecutor<'_>, filter: &Filter, after: Option<After>, limit: i64) -> Result<Vec<Stored>> {
     let mut sql = QueryBuilder::<Postgres>::new(
         "select id, happened_at, tenant_id, actor_kind, actor_id, host(client) as client, request_id, action, target_kind,
             target_id, outcome, status, code, detail from audit_event where true",
