@@ -224,8 +224,8 @@ fn log(event: &Event) {
                 tenant = event.tenant.map(tracing::field::display),
                 client = event.client.map(tracing::field::display),
                 request_id = event.request_id.as_deref(),
-                target_kind,
-                target = target_id.flatten(),
+                target.kind = target_kind,
+                target.id = target_id.flatten(),
                 status = event.status,
                 code = event.code,
                 "security event"

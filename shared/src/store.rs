@@ -20,7 +20,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sqlx::ConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+pub use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use crate::error::{Code, Error};
 

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod audit;
 mod changes;
 mod chaos;
 mod cli;
