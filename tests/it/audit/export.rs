@@ -29,14 +29,16 @@ async fn a_hundred_thousand_rows_flow_through_flat_memory() {
         let piece = piece.expect("a whole body");
         bytes += piece.len();
         part.extend_from_slice(&piece);
-        while let Some(end) = part.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = part.drain(..=end).collect();
-            let event: Value = serde_json::from_slice(&line).expect("JSON");
+        let end = part.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let rest = part.split_off(end);
+        for line in part.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let event: Value = serde_json::from_slice(line).expect("JSON");
             let at = event["happened_at"].as_str().expect("an instant").to_owned();
             assert!(at < last, "newest first, each once: {at} after {last}");
             last = at;
             lines += 1;
         }
+        part = rest;
     }
     assert_eq!((lines, part.len()), (MANY, 0));
     let grown = api.peak_bytes().saturating_sub(before);

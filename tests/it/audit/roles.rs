@@ -32,7 +32,7 @@ async fn the_application_can_only_add() {
         "create policy p on audit_event",
         "insert into audit_event select * from audit_event on conflict (id) do update set outcome = 'failed'",
         "select * from audit_event for update",
-        "lock table audit_event in share row exclusive mode",
+        "do $$ begin lock table audit_event in share row exclusive mode; end $$",
         "create table t (n int)",
         "create temporary table t (n int)",
         "create schema s",
