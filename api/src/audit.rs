@@ -178,7 +178,13 @@ impl Trail {
             Rule::Read(action) => (noted.unwrap_or(action), When::Soon),
             Rule::Exempt(_) => (noted.filter(|_| went_well)?, When::Soon),
         };
-        let outcome = if went_well { Outcome::Success } else { Outcome::Failed };
+        let is_change = matches!(self.operation.rule, Rule::Change(_));
+        let outcome = match status {
+            ..400 => Outcome::Success,
+            // what was asked may have happened before the fault
+            408 | 500.. if is_change => Outcome::Unknown,
+            _ => Outcome::Failed,
+        };
         Some((ended(self.event(action), outcome, status, code), when))
     }
 
@@ -242,19 +248,7 @@ pub fn event(action: &'static str, status: u16) -> Option<Event> {
 
 /// An event of the request being handled, or of the service itself where it goes on with what a request began.
 pub fn event_or_own(action: &'static str, tenant: TenantId) -> Event {
-    CURRENT.try_with(|trail| trail.event(action)).unwrap_or_else(|_| Event {
-        id: AuditEventId::new(),
-        tenant: Some(tenant),
-        actor: Actor::SYSTEM,
-        client: None,
-        request_id: None,
-        action,
-        target: None,
-        outcome: Outcome::Success,
-        status: None,
-        code: None,
-        detail: Map::new(),
-    })
+    CURRENT.try_with(|trail| trail.event(action)).unwrap_or_else(|_| Event::own(tenant, action))
 }
 
 /// Says that the event was kept with its change, so that the layer does not write it again.

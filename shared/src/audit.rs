@@ -93,7 +93,7 @@ pub enum Outcome {
     Denied,
     /// It was not done for another reason.
     Failed,
-    /// The client went away before it was answered; it may have been done.
+    /// It may have been done: the client went away before it was answered, or the answer was a fault of the service.
     Unknown,
 }
 
@@ -140,6 +140,23 @@ pub struct Event {
 }
 
 impl Event {
+    /// Something that the service did itself, or its operator at the command line.
+    pub fn own(tenant: TenantId, action: &'static str) -> Self {
+        Self {
+            id: AuditEventId::new(),
+            tenant: Some(tenant),
+            actor: Actor::SYSTEM,
+            client: None,
+            request_id: None,
+            action,
+            target: None,
+            outcome: Outcome::Success,
+            status: None,
+            code: None,
+            detail: Map::new(),
+        }
+    }
+
     /// The same event, done to this thing.
     #[must_use]
     pub fn on(mut self, kind: &str, id: impl ToString) -> Self {

@@ -155,9 +155,10 @@ impl Installation {
         worker
     }
 
-    /// Runs `probectl` against it.
+    /// Runs `probectl` against it, as its operator.
     pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
         let mut environment = self.environment();
+        environment.push(("MIGRATE_DATABASE_URL".into(), self.owner_url()));
         environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
         environment.push(("FFPROBE_API_KEY".into(), self.key.clone()));
         environment.push(("FFPROBE_API_STATE_DIR".into(), self.folder.path().join("state").display().to_string()));

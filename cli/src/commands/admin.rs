@@ -42,7 +42,10 @@ pub struct BootstrapArgs {
 /// Runs `migrate`.
 pub async fn migrate(args: MigrateArgs) -> Result<u8> {
     let Ownership { owner, application } = args.owner.ownership(&args.database)?;
-    store::migrate(owner.clone()).await?;
+    let name = owner.get_username().to_owned();
+    store::migrate(owner.clone()).await.with_context(|| {
+        format!("as the role {name}. If another role owns the schema, name it in MIGRATE_DATABASE_URL")
+    })?;
     match application {
         Some(application) => {
             store::role::grant(owner, &application).await?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use shared::access::{ApiKey, Pepper, Role};
 use shared::bootstrap::{self, FIRST_TENANT};
 use shared::store::access::{NewKey, Reach, ensure_tenant, find_key, insert_key};
-use shared::store::{PgConnectOptions, connect, migrate, role};
+use shared::store::{PgConnectOptions, audit, connect, migrate, role};
 use tokio::time::{Duration, sleep};
 
 use super::files::{read, write_private};
@@ -57,7 +57,13 @@ pub(super) async fn prepare(servers: &PrivateServers, pepper: &Pepper, plan: &Pl
     let (public_id, digest) = (key.public_id(), key.digest(pepper));
     let name = "admin key of probectl up";
     let new = NewKey { tenant, public_id, digest, name, role: Role::Admin, reach: Reach::Platform };
-    insert_key(&pool, &new).await.context("could not store an admin key")?;
+    let stored = async {
+        let mut tx = pool.begin().await?;
+        insert_key(&mut *tx, &new).await?;
+        audit::insert(&mut *tx, &bootstrap::made(tenant, &key)).await?;
+        anyhow::Ok(tx.commit().await?)
+    };
+    stored.await.context("could not store an admin key")?;
     tracing::warn!("the key in {} was missing or not in force; it holds a new one now", path.display());
     pool.close().await;
     Ok(key)

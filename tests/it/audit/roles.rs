@@ -90,13 +90,11 @@ async fn the_owner_prunes_what_is_old() {
         .execute(&installation.db)
         .await
         .expect("shifts rows");
-    let mut refused = installation.probectl(&http, &["audit", "prune", "--older-than", "30d"]);
+    let prune = ["audit", "prune", "--older-than", "30d"];
+    let mut refused = Program::start("probectl", &binaries::path("probectl"), &prune, &installation.environment());
     assert!(!refused.wait().success(), "the application's role cannot: {}", refused.log());
     assert_eq!(count(&installation).await, 12_000);
-    let mut environment = installation.environment();
-    environment.push(("MIGRATE_DATABASE_URL".into(), installation.owner_url()));
-    let prune = ["audit", "prune", "--older-than", "30d"];
-    let mut pruned = Program::start("probectl", &binaries::path("probectl"), &prune, &environment);
+    let mut pruned = installation.probectl(&http, &prune);
     assert!(pruned.wait().success(), "{}", pruned.log());
     assert_eq!(count(&installation).await, 2);
 }
@@ -126,6 +124,8 @@ async fn migrate_gives_the_application_its_rights_and_says_when_it_has_none() {
     let (_api, http) = installation.api(&[]);
     assert_eq!(http.get("/api/v1/probe/health").await.json["audit_append_only"], true);
 
+    let (done, log) = migrate(&[]);
+    assert!(!done && log.contains("MIGRATE_DATABASE_URL"), "{log}");
     let nobody = tests::servers::as_role(installation.database_url(), "nobody_of_that_name");
     let (done, log) = migrate(&[owner, ("DATABASE_URL", nobody)]);
     assert!(!done && log.contains("nobody_of_that_name") && log.contains("create role"), "{log}");
