@@ -34,6 +34,9 @@ struct Args {
     /// Measurements of each way
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only one upload by tus, without nginx: how long it takes and how much memory the API takes for it
+    #[arg(long)]
+    once: bool,
 }
 
 /// One measurement.
@@ -98,6 +101,9 @@ async fn main() {
     let place = TempDir::new().expect("a folder");
     let installation = Installation::new().await;
     let (api, http) = api(&installation, place.path());
+    if args.once {
+        return once(&api, &http, args.gib).await;
+    }
     let nginx = Nginx::start(place.path());
     let mut costs: [Vec<Cost>; 4] = Default::default();
     for round in 0..=args.rounds {
@@ -114,6 +120,21 @@ async fn main() {
     // killed, it would leave its workers behind
     nginx.program.stop();
     report(&costs, args.gib);
+}
+
+/// One upload of so many GiB, in one request.
+async fn once(api: &Program, http: &Http, gib: u64) {
+    // what serving anything takes is not the upload's
+    tus(http, api, GIB / 64).await;
+    let before = api.peak_bytes();
+    let cost = tus(http, api, gib * GIB).await;
+    let (wall, grown) = (cost.wall.as_secs_f64(), api.peak_bytes() - before);
+    println!(
+        "{gib} GiB by tus in {wall:.0} s: {:.0} MiB/s, {:.2} CPU s per GiB, the API's own memory grew by {:.1} MiB",
+        gib as f64 * 1024.0 / wall,
+        cost.cpu_seconds / gib as f64,
+        grown as f64 / 1_048_576.0
+    );
 }
 
 /// The API as it is released, with its uploads on the disk that is measured.
