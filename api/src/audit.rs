@@ -280,6 +280,8 @@ pub fn raise(app: &App, tenant: TenantId, action: &'static str, target: Target) 
 /// Takes the request along into a task of its own.
 pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let trail = CURRENT.try_with(Arc::clone).ok();
+    // or the task would have room for it twice
+    let work = Box::pin(work);
     async move {
         match trail {
             Some(trail) => CURRENT.scope(trail, work).await,
