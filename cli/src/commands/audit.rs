@@ -191,23 +191,25 @@ async fn export(client: &Client, args: &ListArgs, form: Form) -> Result<u8> {
 
 /// Shows what happens. Only Ctrl-C ends it: an API that is away for a while may be starting anew.
 async fn follow(client: &Client, args: &ListArgs, mut shown: Shown) -> Result<u8> {
-    let mut since = shown.newest.unwrap_or_else(Utc::now);
+    let first = shown.oldest;
     loop {
         sleep(LOOK).await;
-        match look(client, args, since - ON_ITS_WAY).await {
+        // what is older than the first page is not asked for; if that was empty, whatever comes is new
+        let since = shown.newest.map(|newest| newest - ON_ITS_WAY).max(first);
+        match look(client, args, since).await {
             // our own looks would follow each other for ever
             Ok(events) => shown.print(args, events.iter().rev().filter(|e| e["action"] != "audit.read")),
             Err(error) => terminal::remark(&format!("probectl: {error:#}")),
         }
-        since = shown.newest.unwrap_or(since);
     }
 }
 
 /// All events since that instant, newest first, as many as are remembered.
-async fn look(client: &Client, args: &ListArgs, since: DateTime<Utc>) -> Result<Vec<Value>> {
+async fn look(client: &Client, args: &ListArgs, since: Option<DateTime<Utc>>) -> Result<Vec<Value>> {
     let mut query = args.filters();
     query.retain(|(name, _)| *name != "from");
-    query.extend([("from", args.from.map_or(since, |from| from.max(since)).to_rfc3339()), ("limit", PAGE.to_string())]);
+    query.extend(args.from.max(since).map(|from| ("from", from.to_rfc3339())));
+    query.push(("limit", PAGE.to_string()));
     let mut events = Vec::new();
     let mut cursor: Option<String> = None;
     while events.len() < REMEMBERED {
@@ -232,6 +234,7 @@ struct Shown {
     /// The same ids, oldest first.
     order: VecDeque<String>,
     newest: Option<DateTime<Utc>>,
+    oldest: Option<DateTime<Utc>>,
 }
 
 impl Shown {
@@ -254,8 +257,10 @@ impl Shown {
         {
             self.ids.remove(&oldest);
         }
-        let happened_at = event["happened_at"].as_str().and_then(|at| at.parse().ok());
-        self.newest = self.newest.max(happened_at);
+        if let Some(at) = event["happened_at"].as_str().and_then(|at| at.parse().ok()) {
+            self.newest = self.newest.max(Some(at));
+            self.oldest = Some(self.oldest.map_or(at, |oldest| oldest.min(at)));
+        }
         true
     }
 }

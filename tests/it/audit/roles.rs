@@ -1,6 +1,8 @@
 //! The roles of the database, by what they can do with real connections: the application's adds to the trail and cannot
 //! change it, makes no tables and owns nothing; the owner prunes; one role for both still works and says so.
 
+use cli::private::{APPLICATION, OWNER, SUPERUSER};
+use shared::store::role::{self, Privilege};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::{Installation, Program, binaries};
 
@@ -79,6 +81,27 @@ async fn a_table_of_a_later_migration_is_open_to_the_application() {
         .execute(&mut application)
         .await
         .expect("may write");
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_made_as_the_superuser_is_handed_over() {
+    let installation = Installation::new().await;
+    let owned = "select count(*) from pg_class where relnamespace = 'public'::regnamespace and relowner = $1::regrole";
+    let count = async |role: &str| -> i64 {
+        sqlx::query_scalar(owned).bind(role).fetch_one(&installation.db).await.expect("a count")
+    };
+    let all = count(OWNER).await;
+    sqlx::raw_sql("alter table job owner to postgres; alter table audit_event owner to postgres")
+        .execute(&installation.db)
+        .await
+        .expect("gives away");
+    assert!(count(SUPERUSER).await > 0);
+    let superuser = installation.database_url().parse().expect("a URL");
+    role::found(superuser, OWNER, APPLICATION).await.expect("takes over");
+    assert_eq!((count(OWNER).await, count(SUPERUSER).await), (all, 0));
+    role::grant(installation.owner_url().parse().expect("a URL"), APPLICATION).await.expect("grants");
+    let mut application = PgConnection::connect(&installation.application_url()).await.expect("connects");
+    assert_eq!(role::privilege(&mut application).await.expect("rights"), Privilege::AppendOnly);
 }
 
 #[tokio::test]
