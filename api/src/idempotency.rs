@@ -10,6 +10,8 @@ use shared::{Code, Error};
 const HEADER: &str = "idempotency-key";
 /// Says that an answer was given before.
 pub const REPLAYED: &str = "idempotent-replayed";
+/// What the header may be, for the document.
+pub const PATTERN: &str = "^(\"[!#-~]{1,255}\"|[!#-~]{1,255})$";
 /// Longest key, in characters.
 const MAX_CHARS: usize = 255;
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use shared::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,7 +17,10 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, audit, auth, client, request_id, routes};
+use crate::{App, audit, auth, client, compression, conditional, request_id, routes};
+
+/// What a browser may do with an answer that says nothing else: nothing.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -27,6 +30,9 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(conditional::tag))
+        .layer(compression::layer())
+        .layer(from_fn(compression::choose))
         .layer(from_fn_with_state(Arc::clone(&app), audit::record))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
@@ -91,6 +97,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(request_id::HEADER, value);
     }
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response

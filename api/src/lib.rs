@@ -4,7 +4,10 @@
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod compression;
+pub mod conditional;
 pub mod cursor;
+pub mod deprecation;
 pub mod extract;
 pub mod hold;
 pub mod idempotency;
@@ -14,6 +17,7 @@ pub mod layers;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod preferences;
 pub mod problem;
 pub mod request_id;
 pub mod routes;

@@ -61,9 +61,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     // every setting is checked before anything is touched
     let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
-    let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
     let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
+    let (roots, storage) = (args.files.roots()?, args.files.storage(&s3)?);
+    let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;
+    storage.check_limit(args.max_upload_bytes)?;
     let gate = args.gate()?;
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 
@@ -76,10 +78,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::info!(key = key.public_id(), "the first admin key is in force");
     }
     let installation = store::installation::find(&db).await?;
-    storage
-        .mark(installation)
-        .await
-        .with_context(|| format!("STORAGE_URL: {} cannot be used", storage.dir().display()))?;
+    storage.mark(installation).await.with_context(|| format!("STORAGE_URL: {storage} cannot be used"))?;
 
     let metrics = Metrics::default();
     let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));

@@ -74,7 +74,7 @@ impl IntoResponse for Problem {
             tracing::error!(code = code.as_str(), cause = error.detail(), "request failed");
         }
         let body = ProblemBody {
-            kind: format!("{DOCS}{}", code.as_str()),
+            kind: explained_at(code),
             title: code.title(),
             status: code.status(),
             code: code.as_str(),
@@ -100,6 +100,11 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// The page that explains a code.
+pub fn explained_at(code: Code) -> String {
+    format!("{DOCS}{}", code.as_str())
 }
 
 /// The error and everything below it, in one line.

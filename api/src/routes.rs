@@ -2,6 +2,7 @@
 //! `lifecycle` or `store`; it decides nothing about a job.
 
 pub mod audit;
+pub mod docs;
 pub mod health;
 pub mod jobs;
 pub mod probe;
@@ -41,6 +42,9 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
             uploads::options_of
         ))
         .routes(routes!(audit::list))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
+        .routes(routes!(docs::document))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

@@ -19,6 +19,7 @@ const SECURITY: [&str; 9] = ["audit", "auth", "grant", "key", "media_root", "s3_
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[schema(as = AuditActorKind)]
 pub enum ActorKind {
     /// Whoever holds an API key.
     Key,
@@ -44,6 +45,7 @@ impl ActorKind {
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[schema(as = AuditActor)]
 pub struct Actor {
     /// What kind of actor.
     pub kind: ActorKind,
@@ -65,6 +67,7 @@ impl Actor {
 
 /// What it was done to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[schema(as = AuditTarget)]
 pub struct Target {
     /// The kind of thing: `job`, `upload`, `key`, …
     #[schema(example = "job")]
@@ -86,6 +89,7 @@ impl Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[schema(as = AuditOutcome)]
 pub enum Outcome {
     /// It was done.
     Success,

@@ -9,11 +9,14 @@
 
 mod attacks;
 mod audit;
+mod bucket;
 mod changes;
 mod chaos;
 mod cli;
 mod clients;
 mod completeness;
+mod contract;
+mod conventions;
 mod corpus;
 mod health;
 mod hostile;

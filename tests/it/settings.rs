@@ -36,7 +36,7 @@ async fn the_api_refuses_wrong_settings() {
         ("REDIS_URL", Some("http://x"), "REDIS_URL: it is not a Redis URL"),
         ("MEDIA_ROOTS", Some("media"), "MEDIA_ROOTS: 'media' has no '='"),
         ("MEDIA_ROOTS", Some("a=relative"), "MEDIA_ROOTS: 'relative' is not an absolute directory"),
-        ("STORAGE_URL", Some("/data"), "STORAGE_URL: '/data' is not a local directory"),
+        ("STORAGE_URL", Some("/data"), "STORAGE_URL: '/data' is neither a local directory nor"),
         ("BASE_URL", Some("probe.example.com"), "BASE_URL"),
         ("METRICS_ADDR", Some("9464"), "METRICS_ADDR"),
         ("LOG_LEVEL", Some("=nonsense="), "LOG_LEVEL"),

@@ -22,7 +22,6 @@ use utoipa::ToSchema;
 
 use self::export::Format;
 use self::request::AuditQuery;
-use super::jobs::next_link;
 use crate::auth::{AuditRead, May};
 use crate::extract::Query;
 use crate::openapi::ReadProblems;
@@ -124,16 +123,16 @@ pub async fn list(
         return Ok(export::stream(&app, filter, format).await?);
     }
     let limit = query.limit()?;
-    let after = query.cursor.as_deref().map(|c| cursor::decode_place(c, &filter)).transpose()?;
-    let after = after.map(|(happened_at, id)| After { happened_at, id: AuditEventId(id) });
+    let cursors = cursor::List::new(&app, &who, "audit", &filter);
+    let after = query.cursor.as_deref().map(|c| cursors.decode::<After>(c)).transpose()?;
     // one more than asked for tells whether there is a next page
     let mut events = store::audit::list(&app.db, &filter, after, limit + 1).await?;
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = events.len() > most;
     events.truncate(most);
-    let last = events.last().filter(|_| has_more).map(|e| (e.happened_at, e.id.0));
-    let next_cursor = last.map(|place| cursor::encode_place(place, &filter));
-    let next = next_cursor.as_deref().and_then(|c| next_link(&app, &uri, c));
+    let last = events.last().filter(|_| has_more).map(|e| After { happened_at: e.happened_at, id: e.id });
+    let next_cursor = last.map(|place| cursors.encode(&place));
+    let next = next_cursor.as_deref().and_then(|c| cursor::link(&app, &uri, c));
     let data = events.into_iter().map(AuditEventView::from).collect();
     Ok((AppendHeaders(next), axum::Json(AuditPage { data, has_more, next_cursor })).into_response())
 }

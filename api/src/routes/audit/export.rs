@@ -28,6 +28,7 @@ const HEADER: &str = "id,happened_at,tenant_id,actor_kind,actor_id,client_addres
 /// How an export is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AuditFormat)]
 pub enum Format {
     /// One JSON object a line.
     Ndjson,
