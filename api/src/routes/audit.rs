@@ -99,7 +99,7 @@ pub struct AuditPage {
     get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit_events",
     params(AuditQuery),
     responses(
-        (status = 200, description = "Events.", headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last.")), content((AuditPage = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
+        (status = 200, description = "Events.", headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last.")), content((AuditPage = "application/json"), (String = "application/x-ndjson", example = json!("{\"action\": \"job.create\", \"outcome\": \"success\"}\n")), (String = "text/csv", example = json!("id,happened_at,tenant_id\r\n")))),
         (status = 404, description = "There is no such tenant.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
