@@ -158,6 +158,12 @@ fn presented(headers: &HeaderMap) -> Option<Credentials> {
     }))
 }
 
+/// Public id of the key that was sent, if it has the form of one.
+pub(crate) fn presented_key(headers: &HeaderMap) -> Option<String> {
+    let (Credentials::Header(text) | Credentials::Bearer(text)) = presented(headers)?;
+    ApiKey::parse(&text).map(|key| key.public_id().to_owned())
+}
+
 /// Whoever asks has the right `R`.
 pub struct May<R>(pub Arc<Principal>, pub PhantomData<R>);
 

@@ -10,9 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeZone, Utc};
 use shared::access::{Pepper, Principal};
-use shared::id::JobId;
+use shared::id::{AuditEventId, JobId};
 use shared::store::job::After;
-use shared::{Code, Error};
+use shared::{Code, Error, store};
 use uuid::Uuid;
 
 use crate::App;
@@ -93,6 +93,17 @@ impl Place for After {
         let created_at: DateTime<Utc> = Utc.timestamp_micros(i64::from_be_bytes(time.try_into().ok()?)).single()?;
         check_instant(created_at).ok()?;
         Some(Self { created_at, id: JobId(Uuid::from_slice(id).ok()?) })
+    }
+}
+
+impl Place for store::audit::After {
+    fn write(&self) -> Vec<u8> {
+        After { created_at: self.happened_at, id: JobId(self.id.0) }.write()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let After { created_at, id } = After::read(bytes)?;
+        Some(Self { happened_at: created_at, id: AuditEventId(id.0) })
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, auth, client, compression, conditional, request_id, routes};
+use crate::{App, audit, auth, client, compression, conditional, request_id, routes};
 
 /// What a browser may do with an answer that says nothing else: nothing.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -33,6 +33,7 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(from_fn(conditional::tag))
         .layer(compression::layer())
         .layer(from_fn(compression::choose))
+        .layer(from_fn_with_state(Arc::clone(&app), audit::record))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
         .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
@@ -172,6 +173,8 @@ mod tests {
             limits,
             volume: Default::default(),
             metrics: Default::default(),
+            audit: Default::default(),
+            privilege: store::role::Privilege::AppendOnly,
             waiters: Default::default(),
             holds: Default::default(),
             digests: Default::default(),

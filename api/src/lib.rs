@@ -1,6 +1,7 @@
 //! The HTTP front: translates requests, checks rights, and leaves every decision about a job to `shared::lifecycle`.
 //! It never runs ffprobe and never opens media.
 
+pub mod audit;
 pub mod auth;
 pub mod client;
 pub mod compression;
@@ -38,12 +39,14 @@ use shared::job::source::MediaRoot;
 use shared::queue::{Bell, Queue, Sent};
 use shared::sealed::KeyRing;
 use shared::storage::Storage;
+use shared::store::role::Privilege;
 use shared::store::{self, Pool};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::recorder::Recorder;
 use crate::auth::remembered::{Known, Remembered};
 use crate::auth::used::Used;
 use crate::client::Gate;
@@ -93,6 +96,10 @@ pub struct App {
     pub volume: routes::health::VolumeLook,
     /// Counters.
     pub metrics: Metrics,
+    /// Audit events on their way to the database.
+    pub audit: Recorder,
+    /// What the database role of this process can do to the audit trail.
+    pub privilege: Privilege,
     /// Requests that wait for a job.
     pub waiters: Waiters,
     /// Uploads that requests of this process receive.
@@ -133,6 +140,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
+    tokio::spawn(Recorder::run(Arc::clone(&app)));
     tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.waiters.run(app.db.clone(), ears).await }
@@ -153,6 +161,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         tracing::warn!("some tickets or erasures were left; the relay and upkeep take over");
     }
     app.used.finish(&app.db).await;
+    app.audit.finish(&app.db, &app.metrics).await;
     Ok(())
 }
 

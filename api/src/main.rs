@@ -14,6 +14,8 @@ use shared::bootstrap::{Bootstrap, first_admin};
 use shared::egress::Egress;
 use shared::queue::Queue;
 use shared::storage::Storage;
+use shared::store::Pool;
+use shared::store::role::Privilege;
 use shared::{store, telemetry};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -71,6 +73,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 
     let db = store::connect(options, args.database.database_max_connections);
     store::wait_for_schema(&db).await?;
+    let privilege = check_privilege(&db).await?;
     if let Some(key) = first_key
         && first_admin(&db, &pepper, &key).await? == Bootstrap::Done
     {
@@ -105,6 +108,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         limits,
         volume: Default::default(),
         metrics,
+        audit: Default::default(),
+        privilege,
         waiters: Default::default(),
         holds: Default::default(),
         digests: Default::default(),
@@ -119,6 +124,23 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     api::serve(app, listener, args.shutdown_grace).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the database role can do to the audit trail, said where it is not what it should be.
+async fn check_privilege(db: &Pool) -> anyhow::Result<Privilege> {
+    let privilege = store::role::privilege(db).await.context("the rights of the database role cannot be read")?;
+    match privilege {
+        Privilege::AppendOnly => {}
+        Privilege::Unrestricted => tracing::warn!(
+            "the database role of this process may change the audit trail. Fix: let another role own the schema \
+             (MIGRATE_DATABASE_URL of `probectl migrate`, docs/operations.md)"
+        ),
+        Privilege::Insufficient => bail!(
+            "the database role of this process lacks its rights. Fix: run `probectl migrate` with the owner in \
+             MIGRATE_DATABASE_URL and this role in DATABASE_URL or POSTGRES_USER"
+        ),
+    }
+    Ok(privilege)
 }
 
 /// Asks the server with the same settings whether it is ready; for container health checks, so that images need no curl.

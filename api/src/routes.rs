@@ -1,6 +1,7 @@
 //! The list of routes: the table of contents of the product. A handler translates, checks the right, and calls
 //! `lifecycle` or `store`; it decides nothing about a job.
 
+pub mod audit;
 pub mod auth;
 pub mod docs;
 pub mod health;
@@ -43,6 +44,7 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
             uploads::by_post,
             uploads::options_of
         ))
+        .routes(routes!(audit::list))
         .routes(routes!(docs::page))
         .routes(routes!(docs::file))
         .routes(routes!(docs::document))

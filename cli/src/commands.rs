@@ -1,6 +1,7 @@
 //! The command tree of `probectl` and its exit codes.
 
 pub mod admin;
+pub mod audit;
 pub mod health;
 pub mod jobs;
 pub mod keys;
@@ -88,6 +89,8 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// List, create and change tenants; needs a platform key
     Tenants(tenants::TenantsArgs),
+    /// Show the audit trail, follow it, export it, or erase what is old in it
+    Audit(audit::AuditArgs),
     /// Bring the database schema up to date
     Migrate(admin::MigrateArgs),
     /// Make the first admin key of an installation and print it
@@ -154,6 +157,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Health(args) => health::run(&client()?, args).await?,
         Command::Keys(args) => keys::run(&client()?, args).await?,
         Command::Tenants(args) => tenants::run(&client()?, args).await?,
+        Command::Audit(args) => match args.prune() {
+            Some(prune) => audit::erase(prune).await?,
+            None => audit::show(&client()?, args.list).await?,
+        },
         Command::Migrate(args) => admin::migrate(args).await.context("the schema was not brought up to date")?,
         Command::Bootstrap(args) => admin::bootstrap(args).await?,
         Command::Keygen => admin::keygen(),

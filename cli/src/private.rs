@@ -39,6 +39,12 @@ pub struct Options {
 
 /// The database that exists from the first start on; tests make others beside it.
 pub const DATABASE: &str = "ffprobe_api";
+/// The role that owns the schema, migrates and prunes; made by `shared::store::role::found`.
+pub const OWNER: &str = "ffprobe_api_owner";
+/// The role that API and worker connect as.
+pub const APPLICATION: &str = "ffprobe_api";
+/// The role that made the server's data.
+pub const SUPERUSER: &str = "postgres";
 
 /// The process ids of the servers; None while one is being restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +86,10 @@ impl PrivateServers {
         Ok(servers)
     }
 
-    /// The address of a database, in the form that sqlx and libpq read.
-    pub fn database_url(&self, database: &str) -> String {
-        format!("postgres:///{database}?host={}&user=postgres", percent_encoded(&self.site.run()))
+    /// The address of a database for one of its roles, in the form that sqlx and libpq read. The server takes everybody's
+    /// word for who they are: who reaches its socket may be any of them.
+    pub fn database_url(&self, database: &str, role: &str) -> String {
+        format!("postgres:///{database}?host={}&user={role}", percent_encoded(&self.site.run()))
     }
 
     /// The address of Redis, in the form that the redis crate reads.

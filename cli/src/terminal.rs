@@ -13,6 +13,11 @@ pub fn line(text: &str) {
     let _ = writeln!(stdout(), "{text}");
 }
 
+/// Prints a piece of an answer as it is. Whether somebody still reads.
+pub fn bytes(piece: &[u8]) -> bool {
+    stdout().write_all(piece).is_ok()
+}
+
 /// Prints JSON for people and programs.
 pub fn json(value: &Value) {
     line(&format!("{value:#}"));

@@ -28,7 +28,7 @@ use self::plan::Plan;
 use self::program::Programs;
 use self::stop::StopSignals;
 use self::welcome::Welcome;
-use crate::private::{DATABASE, Durability, Options, PrivateServers};
+use crate::private::{APPLICATION, DATABASE, Durability, OWNER, Options, PrivateServers};
 
 /// Where `up` keeps everything. The other commands find the admin key there.
 #[derive(Debug, Clone, Args)]
@@ -114,10 +114,12 @@ pub async fn run(args: UpArgs, state: &StateArgs) -> Result<()> {
 
 /// Opens the service and keeps it running; returns only when that fails.
 async fn keep_house(plan: Plan, servers: &mut PrivateServers, programs: &mut Programs) -> Error {
+    let owner = servers.database_url(DATABASE, OWNER);
     match open_house(plan, servers, programs).await {
         Ok(()) => tokio::select! {
             error = servers.supervise() => error,
             error = programs.supervise() => error,
+            never = database::prune_daily(owner) => match never {},
         },
         Err(error) => error,
     }
@@ -130,8 +132,8 @@ async fn open_house(mut plan: Plan, servers: &PrivateServers, programs: &mut Pro
     let pepper = files::pepper(&plan)?;
     files::jwt_secret(&plan)?;
     files::encryption_keys(&plan)?;
-    let url = servers.database_url(DATABASE);
-    let key = database::prepare(&url, &pepper, &plan).await?;
+    let url = servers.database_url(DATABASE, APPLICATION);
+    let key = database::prepare(servers, &pepper, &plan).await?;
     programs.start(&plan, &url, &servers.redis_url())?;
     let welcome = tokio::select! {
         welcome = welcome(&plan, &key) => welcome?,

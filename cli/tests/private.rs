@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cli::private::{DATABASE, Durability, Options, PrivateServers};
+use cli::private::{DATABASE, Durability, Options, PrivateServers, SUPERUSER};
 use cli::process::{Signal, signal_pid};
 use redis::Commands;
 use sqlx::{Connection, PgConnection};
@@ -77,7 +77,7 @@ fn users_of(state: &Path) -> Vec<u32> {
 async fn the_second_start_finds_the_data_and_the_modes_are_tight() {
     let state = directory();
     let servers = PrivateServers::start(state.path(), DURABLE).await.expect("cold start");
-    let (database, redis) = (servers.database_url(DATABASE), servers.redis_url());
+    let (database, redis) = (servers.database_url(DATABASE, SUPERUSER), servers.redis_url());
     execute(&database, "create table kept (n int); insert into kept values (1)").await;
     redis_at(&redis).set::<_, _, ()>("kept", "yes").expect("set");
     for (path, mode) in [("", 0o711), ("pg", 0o700), ("redis", 0o700), ("run", 0o700), ("postgres.log", 0o600)] {
@@ -98,7 +98,7 @@ async fn the_second_start_finds_the_data_and_the_modes_are_tight() {
     let begun = Instant::now();
     let servers = PrivateServers::start(state.path(), DURABLE).await.expect("warm start");
     assert!(begun.elapsed() < Duration::from_secs(5), "a warm start took {:?}", begun.elapsed());
-    assert_eq!(servers.database_url(DATABASE), database);
+    assert_eq!(servers.database_url(DATABASE, SUPERUSER), database);
     assert_eq!(count(&database).await, 1);
     assert_eq!(redis_at(&redis).get::<_, String>("kept").expect("get"), "yes");
     servers.stop().await;
@@ -111,7 +111,7 @@ async fn a_second_instance_is_refused_and_the_first_goes_on() {
     let error = PrivateServers::start(state.path(), THROWAWAY).await.expect_err("refused").to_string();
     assert!(error.contains("already running on") && error.contains("FFPROBE_API_STATE_DIR"), "{error}");
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
-    execute(&first.database_url(DATABASE), "create table kept (n int)").await;
+    execute(&first.database_url(DATABASE, SUPERUSER), "create table kept (n int)").await;
     first.stop().await;
     PrivateServers::start(state.path(), THROWAWAY).await.expect("after the first ended").stop().await;
 }
@@ -120,7 +120,7 @@ async fn a_second_instance_is_refused_and_the_first_goes_on() {
 async fn a_killed_server_is_started_again_with_its_data() {
     let state = directory();
     let mut servers = PrivateServers::start(state.path(), DURABLE).await.expect("start");
-    let (database, redis) = (servers.database_url(DATABASE), servers.redis_url());
+    let (database, redis) = (servers.database_url(DATABASE, SUPERUSER), servers.redis_url());
     execute(&database, "create table kept (n int); insert into kept values (1)").await;
     redis_at(&redis).set::<_, _, ()>("kept", "yes").expect("set");
     // Redis writes to its file once a second; wait until the key is there.
@@ -254,7 +254,7 @@ async fn a_half_made_database_and_a_stale_pid_file_heal() {
     fs::create_dir(state.path().join("pg.new")).expect("leftover");
     fs::write(state.path().join("pg.new/PG_VERSION"), "15\n").expect("leftover");
     let servers = PrivateServers::start(state.path(), THROWAWAY).await.expect("start after a half initdb");
-    let database = servers.database_url(DATABASE);
+    let database = servers.database_url(DATABASE, SUPERUSER);
     execute(&database, "create table kept (n int)").await;
     servers.stop().await;
 
@@ -335,7 +335,7 @@ async fn a_path_with_odd_letters_works() {
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).expect("mode");
     let state = outer.path().join("a b,c\"ü");
     let servers = PrivateServers::start(&state, THROWAWAY).await.expect("start");
-    execute(&servers.database_url(DATABASE), "select 1").await;
+    execute(&servers.database_url(DATABASE, SUPERUSER), "select 1").await;
     redis_at(&servers.redis_url()).set::<_, _, ()>("a", "b").expect("set");
     servers.stop().await;
 }

@@ -4,8 +4,11 @@
 use sqlx::PgPool;
 
 use crate::access::{ApiKey, Pepper, Reach, Role};
+use crate::audit::Event;
 use crate::error::Result;
+use crate::id::TenantId;
 use crate::store::access::{self, Grants, NewKey};
+use crate::store::audit;
 
 /// Name of the first tenant.
 pub const FIRST_TENANT: &str = "default";
@@ -22,6 +25,11 @@ pub fn everything() -> Grants {
 /// A new random key.
 pub fn mint() -> ApiKey {
     ApiKey::from_random(rand::random(), rand::random())
+}
+
+/// The event of a key that the operator made, not by a request.
+pub fn made(tenant: TenantId, key: &ApiKey) -> Event {
+    Event::own(tenant, "key.create").on("key", key.public_id())
 }
 
 /// What became of a first key.
@@ -52,6 +60,7 @@ pub async fn first_admin(db: &PgPool, pepper: &Pepper, key: &ApiKey) -> Result<B
         reach: Reach::Platform,
     };
     access::insert_key(&mut *tx, &new).await?;
+    audit::insert(&mut *tx, &made(tenant, key)).await?;
     tx.commit().await?;
     Ok(Bootstrap::Done)
 }

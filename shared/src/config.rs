@@ -5,6 +5,7 @@
 
 mod egress;
 mod keys;
+mod owner;
 mod redis;
 mod s3;
 mod secret;
@@ -19,6 +20,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, network, networks};
 pub use keys::EncryptionArgs;
+pub use owner::{OwnerArgs, Ownership};
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use s3::{S3Args, S3Profile, S3Style};
 pub use secret::{read as read_secret, require_strong};
@@ -86,19 +88,7 @@ impl DatabaseArgs {
     pub fn options(&self) -> Result<PgConnectOptions, ConfigError> {
         let url = read_secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref())?;
         if let Some(url) = url {
-            // the parser takes any scheme, and its own message may repeat the password
-            let wrong = || {
-                ConfigError::new(
-                    "DATABASE_URL",
-                    "it is not a PostgreSQL URL",
-                    "write postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-                )
-            };
-            let text = url.expose_secret();
-            if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-                return Err(wrong());
-            }
-            return text.parse().map_err(|_| wrong());
+            return database_url("DATABASE_URL", &url);
         }
         let password =
             read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
@@ -113,6 +103,19 @@ impl DatabaseArgs {
         }
         Ok(options)
     }
+}
+
+/// The connection options that a URL means.
+fn database_url(variable: &'static str, url: &SecretString) -> Result<PgConnectOptions, ConfigError> {
+    // the parser takes any scheme, and its own message may repeat the password
+    let wrong = || {
+        ConfigError::new(variable, "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    };
+    let text = url.expose_secret();
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err(wrong());
+    }
+    text.parse().map_err(|_| wrong())
 }
 
 /// Where media lies.

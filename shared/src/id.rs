@@ -63,6 +63,10 @@ id!(
     JobId, now_v7
 );
 id!(
+    /// An event of the audit trail.
+    AuditEventId, now_v7
+);
+id!(
     /// One run of a worker process.
     WorkerId, now_v7
 );

@@ -19,6 +19,7 @@ pub use options::{Accept, Budget, Options, ReuseOf};
 pub use progress::{Estimate, Progress};
 pub use source::{Located, Source};
 
+use crate::audit::Event;
 use crate::id::{JobId, LeaseToken, TenantId};
 
 /// Where a job stands. Waiting for a retry is `queued` with a later `run_at`.
@@ -177,6 +178,8 @@ pub struct NewJob {
     pub max_attempts: i16,
     /// Nobody wants it started later than this.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The event that tells of it, kept with it or not at all.
+    pub audit: Option<Event>,
 }
 
 /// A job as stored.

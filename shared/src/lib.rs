@@ -4,7 +4,7 @@
 //! 3  lifecycle · bootstrap · tenancy            every change of a job's state; the first key; every change of keys and tenants
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
-//! 1  job · media · packets · frames · completeness · access · upload
+//! 1  job · media · packets · frames · completeness · access · audit · upload
 //!                                               words and rules: no I/O, no clock, no async
 //! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
@@ -17,6 +17,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod access;
+pub mod audit;
 pub mod completeness;
 pub mod frames;
 pub mod job;

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod attempt;
+pub mod audit;
 pub mod idempotency;
 pub mod installation;
 pub mod job;
@@ -10,6 +11,7 @@ pub mod lane;
 pub mod leader;
 pub mod result;
 pub mod reuse;
+pub mod role;
 pub mod session;
 pub mod upload;
 pub mod worker;
@@ -19,7 +21,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sqlx::ConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+pub use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use crate::error::{Code, Error};
 

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod audit;
 mod bucket;
 mod changes;
 mod chaos;

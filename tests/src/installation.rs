@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cli::private::{APPLICATION, OWNER};
 use shared::access::{Pepper, Reach, Role};
 use shared::bootstrap::{first_admin, mint};
 use shared::id::{ApiKeyId, TenantId};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use crate::binaries;
 use crate::http::Http;
 use crate::process::Program;
-use crate::servers::{Servers, servers};
+use crate::servers::{Servers, as_role, servers};
 
 /// A pepper like any other.
 const PEPPER: &str = "f3a1c05d7e924b68a0d1e2f3948576b1c2d3e4f5";
@@ -79,15 +80,25 @@ impl Installation {
         self.folder.path()
     }
 
-    /// Where its database is.
+    /// Where its database is, for the superuser.
     pub fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    /// Where its database is, for the role that owns the schema.
+    pub fn owner_url(&self) -> String {
+        as_role(&self.database_url, OWNER)
+    }
+
+    /// Where its database is, for the role that API and worker connect as.
+    pub fn application_url(&self) -> String {
+        as_role(&self.database_url, APPLICATION)
     }
 
     /// What every process of it is told.
     pub fn environment(&self) -> Vec<(String, String)> {
         let pairs = [
-            ("DATABASE_URL", self.database_url.clone()),
+            ("DATABASE_URL", self.application_url()),
             ("REDIS_URL", self.redis_url.clone()),
             ("MEDIA_ROOTS", format!("media={}", self.media().display())),
             ("STORAGE_URL", format!("file://{}", self.uploads().display())),
@@ -149,7 +160,7 @@ impl Installation {
         worker
     }
 
-    /// Runs `probectl` against it.
+    /// Runs `probectl` against it, as its operator.
     pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
         self.probectl_as(http, arguments, Some(&self.key))
     }
@@ -157,6 +168,7 @@ impl Installation {
     /// Runs `probectl` against it with another key, or none.
     pub fn probectl_as(&self, http: &Http, arguments: &[&str], key: Option<&str>) -> Program {
         let mut environment = self.environment();
+        environment.push(("MIGRATE_DATABASE_URL".into(), self.owner_url()));
         environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
         environment.extend(key.map(|key| ("FFPROBE_API_KEY".into(), key.to_owned())));
         environment.push(("FFPROBE_API_STATE_DIR".into(), self.folder.path().join("state").display().to_string()));

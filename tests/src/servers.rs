@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli::private::{Durability, Options, PrivateServers};
+use cli::private::{APPLICATION, Durability, OWNER, Options, PrivateServers, SUPERUSER};
+use shared::store::role;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -17,7 +18,6 @@ const PREFIX: &str = "ffprobe-api-it-";
 pub struct Servers {
     folder: PathBuf,
     admin_url: String,
-    template_url: String,
     redis_url: String,
 }
 
@@ -52,18 +52,17 @@ pub async fn own() -> (PrivateServers, Servers) {
 async fn start(folder: PathBuf, durability: Durability) -> (PrivateServers, Servers) {
     let private =
         PrivateServers::start(&folder.join("servers"), Options { durability }).await.expect("private servers start");
-    let servers = Servers {
-        admin_url: private.database_url("postgres"),
-        template_url: private.database_url(TEMPLATE),
-        redis_url: private.redis_url(),
-        folder,
-    };
+    let servers =
+        Servers { admin_url: private.database_url("postgres", SUPERUSER), redis_url: private.redis_url(), folder };
     let mut admin = PgConnection::connect(&servers.admin_url).await.expect("connects");
     sqlx::query(AssertSqlSafe(format!("create database {TEMPLATE}")))
         .execute(&mut admin)
         .await
         .expect("creates the template");
-    shared::store::migrate(servers.template_url.parse().expect("a URL")).await.expect("migrates");
+    let template = |role| private.database_url(TEMPLATE, role).parse().expect("a URL");
+    role::found(template(SUPERUSER), OWNER, APPLICATION).await.expect("makes the roles");
+    shared::store::migrate(template(OWNER)).await.expect("migrates");
+    role::grant(template(OWNER), APPLICATION).await.expect("grants");
     (private, servers)
 }
 
@@ -91,16 +90,19 @@ impl Servers {
         &self.redis_url
     }
 
-    /// A fresh database with the current schema, as an installation of its own. Returns its URL.
+    /// A fresh database with the current schema, as an installation of its own. Returns its URL for the superuser; see
+    /// [`as_role`].
     pub async fn database(&self) -> String {
         let name = format!("t_{}", Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(&self.admin_url).await.expect("connects");
         // file_copy takes half the time of the default; two at once would find the template in use
         sqlx::query("select pg_advisory_lock(1)").execute(&mut admin).await.expect("takes turns");
-        sqlx::query(AssertSqlSafe(format!("create database {name} template {TEMPLATE} strategy file_copy")))
-            .execute(&mut admin)
-            .await
-            .expect("clones");
+        sqlx::query(AssertSqlSafe(format!(
+            "create database {name} owner {OWNER} template {TEMPLATE} strategy file_copy"
+        )))
+        .execute(&mut admin)
+        .await
+        .expect("clones");
         admin.close().await.expect("closes");
         let url = self.admin_url.replacen("/postgres?", &format!("/{name}?"), 1);
         let mut own = PgConnection::connect(&url).await.expect("connects");
@@ -108,6 +110,14 @@ impl Servers {
             .execute(&mut own)
             .await
             .expect("is an installation of its own");
+        // what is granted on a database does not come along with a copy
+        let owner = as_role(&url, OWNER).parse().expect("a URL");
+        role::grant(owner, APPLICATION).await.expect("grants");
         url
     }
+}
+
+/// The URL of a database for another of its roles.
+pub fn as_role(url: &str, role: &str) -> String {
+    url.replacen(&format!("user={SUPERUSER}"), &format!("user={role}"), 1)
 }

@@ -12,9 +12,9 @@ use shared::{Code, Error, lifecycle, store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{READ_BACK, assemble};
-use crate::App;
 use crate::hold::{Hold, locked};
 use crate::metrics::Submission;
+use crate::{App, audit};
 
 /// How often uploads are looked for that a process left unfinished.
 const EVERY: Duration = Duration::from_secs(5);
@@ -45,7 +45,9 @@ pub async fn finish(app: &Arc<App>, hold: Hold, upload: &Upload, whole: Option<H
         }
     };
     let attempts = app.limits.max_attempts;
-    let done = lifecycle::upload::complete(&app.db, upload.id, hold.token, size, sha256.as_deref(), attempts).await?;
+    let event = audit::event_or_own("upload.complete", upload.tenant).on("upload", upload.id);
+    let (db, sha256) = (&app.db, sha256.as_deref());
+    let done = lifecycle::upload::complete(db, upload.id, hold.token, size, sha256, attempts, Some(event)).await?;
     let Some(done) = done else { return Err(locked()) };
     hold.ended();
     app.metrics.uploads.inc();

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::storage::Storage;
 use shared::store;
+use shared::store::role::Privilege;
 use shared::store::worker::Worker;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -146,6 +147,8 @@ pub struct ProbeDetails {
     /// Version of ffprobe on the workers; several if they differ.
     #[schema(required = false)]
     pub ffprobe_versions: Vec<String>,
+    /// Whether the service's own database role can add to the audit trail and not change it.
+    pub audit_append_only: bool,
     /// Live workers, newest first.
     #[schema(required = false)]
     pub workers: Vec<WorkerView>,
@@ -231,6 +234,7 @@ pub async fn probe_health(
         running: depth.running,
         oldest_due_seconds: depth.oldest_due_seconds,
         ffprobe_versions,
+        audit_append_only: app.privilege == Privilege::AppendOnly,
         workers: workers.into_iter().map(WorkerView::from).collect(),
     };
     Ok(axum::Json(ProbeHealth { status, details: Some(details) }))

@@ -31,13 +31,15 @@ use crate::metrics::Submission;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
-use crate::{App, cursor};
+use crate::{App, audit, cursor};
 use outcome::outcome;
 use request::{CreateJob, Include, ListQuery, ShowQuery};
 use view::{JobPage, JobView, QueuePlace, ResultView};
 
 /// How long a client should wait before it asks again for a job that has not ended, in seconds.
 const ASK_AGAIN: &str = "1";
+/// What the audit trail calls it when a job is accepted.
+const CREATE: &str = "job.create";
 
 /// Submit a job
 ///
@@ -85,7 +87,10 @@ pub async fn create(
 
 /// Stores the job and tells a worker. A request that may be repeated makes one job, however often it comes.
 pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: Option<Request>) -> Result<Submitted> {
-    let new = body.check(who, app)?;
+    let mut new = body.check(who, app)?;
+    audit::detail("profile", new.profile.as_str());
+    audit::detail("source", new.source.kind());
+    new.audit = audit::event(CREATE, StatusCode::ACCEPTED.as_u16());
     let submitted = match request {
         None => Submitted::New(Box::new(lifecycle::submit(&app.db, &new).await?)),
         Some(request) => {
@@ -93,6 +98,13 @@ pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: O
             lifecycle::submit_once(&app.db, &new, &request, answer).await?
         }
     };
+    match &submitted {
+        Submitted::New(_) => audit::kept(CREATE),
+        Submitted::Repeated(kept) => {
+            audit::target("job", kept.made);
+            audit::detail("repeated", true);
+        }
+    }
     if let Submitted::New(job) = &submitted {
         app.metrics.submitted.get_or_create(&Submission { profile: job.profile.as_str() }).inc();
         tracing::info!(job.id = %job.id, profile = job.profile.as_str(), "job accepted");
@@ -147,6 +159,9 @@ pub async fn show(
         }
         _ => None,
     };
+    if result.is_some() {
+        audit::action("result.read");
+    }
     let mut view = JobView::new(job, result);
     if view.state == JobState::Queued {
         view.queue = store::job::dispatch::place(&app.db, id).await?.map(QueuePlace::from);

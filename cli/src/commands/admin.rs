@@ -1,4 +1,5 @@
-//! `probectl migrate`, `bootstrap`, `keygen`: what an operator does once, straight against PostgreSQL.
+//! `probectl migrate`, `bootstrap`, `keygen`: what an operator does once, straight against PostgreSQL. The owner of the schema
+//! is known here and nowhere else: the services connect as a role that owns nothing.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use secrecy::SecretString;
 use shared::access::Pepper;
 use shared::bootstrap::{Bootstrap, first_admin, mint};
-use shared::config::{DatabaseArgs, read_secret, require_strong};
+use shared::config::{DatabaseArgs, OwnerArgs, Ownership, read_secret, require_strong};
 use shared::store;
 
 use super::SUCCESS;
@@ -16,9 +17,12 @@ use crate::terminal;
 /// Brings the schema up to date.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// Where PostgreSQL is.
+    /// Where PostgreSQL is, and as whom the services connect.
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Who owns the schema.
+    #[command(flatten)]
+    owner: OwnerArgs,
 }
 
 /// Makes the first admin key.
@@ -37,8 +41,21 @@ pub struct BootstrapArgs {
 
 /// Runs `migrate`.
 pub async fn migrate(args: MigrateArgs) -> Result<u8> {
-    store::migrate(args.database.options()?).await?;
-    terminal::remark("The schema is up to date.");
+    let Ownership { owner, application } = args.owner.ownership(&args.database)?;
+    let name = owner.get_username().to_owned();
+    store::migrate(owner.clone()).await.with_context(|| {
+        format!("as the role {name}. If another role owns the schema, name it in MIGRATE_DATABASE_URL")
+    })?;
+    match application {
+        Some(application) => {
+            store::role::grant(owner, &application).await?;
+            terminal::remark(&format!("The schema is up to date, and the role {application} has what it needs."));
+        }
+        None => terminal::remark(
+            "The schema is up to date. One role owns it and runs the service, so the service could change its audit \
+             trail; with MIGRATE_DATABASE_URL another role owns it.",
+        ),
+    }
     Ok(SUCCESS)
 }
 

@@ -33,6 +33,9 @@ pub async fn run(client: &Client, args: HealthArgs) -> Result<u8> {
         if probing["queued"].is_number() {
             terminal::line(&format!("  queued  {}\n  running {}", probing["queued"], probing["running"]));
         }
+        if probing["audit_append_only"] == false {
+            terminal::line("  audit   the service's database role may change the audit trail; see docs/operations.md");
+        }
         for worker in probing["workers"].as_array().into_iter().flatten() {
             terminal::line(&format!(
                 "  worker  {} {}/{} busy, ffprobe {}",

@@ -43,6 +43,16 @@ pub enum Source {
 }
 
 impl Source {
+    /// The word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Upload { .. } => "upload",
+            Self::Path { .. } => "path",
+            Self::Url { .. } => "url",
+            Self::S3 { .. } => "s3",
+        }
+    }
+
     /// The name of the file it points at, as far as the words tell; an upload's name stands in its row.
     pub fn file_name(&self) -> Option<&str> {
         let last = |path: &'_ str| path.rsplit('/').next().map(str::len).unwrap_or_default();

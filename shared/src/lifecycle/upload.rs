@@ -3,8 +3,9 @@
 
 use sqlx::PgPool;
 
+use crate::audit::Event;
 use crate::error::{Code, Error, Result};
-use crate::id::{JobId, LeaseToken, TenantId, UploadId};
+use crate::id::{AuditEventId, JobId, LeaseToken, TenantId, UploadId};
 use crate::job::{Job, NewJob, Options, Priority, Source};
 use crate::store;
 use crate::store::upload::{NewUpload, Upload, Usage};
@@ -20,7 +21,7 @@ pub struct Completed {
 }
 
 /// Completes an upload of `size` durable and checked bytes, and accepts the job it asked for, started at most
-/// `max_attempts` times. `None` if it is not, or not any more, held with this token.
+/// `max_attempts` times; `event` tells of it, and with another id of the job. `None` if it is not, or not any more, held with this token.
 pub async fn complete(
     db: &PgPool,
     id: UploadId,
@@ -28,6 +29,7 @@ pub async fn complete(
     size: u64,
     sha256: Option<&[u8]>,
     max_attempts: i16,
+    event: Option<Event>,
 ) -> Result<Option<Completed>> {
     let mut tx = db.begin().await?;
     let Some(mut upload) = store::upload::complete(&mut *tx, id, token, size, sha256).await? else { return Ok(None) };
@@ -45,11 +47,15 @@ pub async fn complete(
             metadata: serde_json::Map::new(),
             max_attempts,
             expires_at: None,
+            audit: event.as_ref().map(|e| Event { id: AuditEventId::new(), action: "job.create", ..e.clone() }),
         };
         let accepted = super::accept(&mut tx, JobId::new(), &new).await?;
         store::upload::set_job(&mut *tx, id, accepted.id).await?;
         upload.job_id = Some(accepted.id);
         job = Some(accepted);
+    }
+    if let Some(event) = &event {
+        store::audit::insert(&mut *tx, event).await?;
     }
     tx.commit().await?;
     Ok(Some(Completed { upload, job }))

@@ -19,7 +19,8 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{unreadable, violates};
+use super::audit::record;
+use super::{audit, unreadable, violates};
 use crate::error::{Code, Error, Result};
 use crate::id::{JobId, TenantId, UploadId};
 use crate::job::{Failure, Job, JobState, Lane, Located, NewJob, Options, Priority, Profile, Progress, Source};
@@ -151,10 +152,12 @@ impl<'a> From<&'a Source> for SourceColumns<'a> {
     }
 }
 
-/// Stores a new job under `id`. A taken external id is the client's error.
+/// Stores a new job under `id`, and the event that tells of it in the same statement. A taken external id is the client's error.
 pub async fn insert(db: impl PgExecutor<'_>, id: JobId, new: &NewJob) -> Result<Job> {
     let sql = concat!(
-        "insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, url, sealed, s3_profile,
+        "with audited as (",
+        record!("$21"),
+        ") insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, url, sealed, s3_profile,
              s3_bucket, s3_key, options, external_id, metadata, max_attempts, expires_at, rank_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
              clock_timestamp() + $5 * make_interval(secs => $20))
@@ -162,6 +165,7 @@ pub async fn insert(db: impl PgExecutor<'_>, id: JobId, new: &NewJob) -> Result<
         columns!()
     );
     let source = SourceColumns::from(&new.source);
+    let event = new.audit.clone().map(|event| event.on("job", id));
     let row: Result<Row, _> = sqlx::query_as(sql)
         .bind(id)
         .bind(new.tenant)
@@ -183,6 +187,7 @@ pub async fn insert(db: impl PgExecutor<'_>, id: JobId, new: &NewJob) -> Result<
         .bind(new.max_attempts)
         .bind(new.expires_at)
         .bind(Priority::AGEING.as_secs_f64())
+        .bind(audit::of(event.as_ref()))
         .fetch_one(db)
         .await;
     match row {

@@ -18,6 +18,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use super::audit::record;
+use crate::audit::Event;
 use crate::error::Result;
 use crate::id::{JobId, LeaseToken, TenantId, UploadId};
 use crate::job::Profile;
@@ -120,6 +122,8 @@ pub struct NewUpload {
     pub lease: Duration,
     /// How long it is kept if nothing comes.
     pub expiry: Duration,
+    /// The event that tells of it, kept with it or not at all.
+    pub audit: Option<Event>,
 }
 
 /// What a tenant has, and how much it may have; `None` means as the settings say.
@@ -159,7 +163,9 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewUpload) -> Result<Upload> 
         Wanted::No | Wanted::Report => None,
     };
     let sql = concat!(
-        "insert into upload (id, tenant_id, filename, content_type, length_bytes, sent_metadata, hash_wanted,
+        "with audited as (",
+        record!("$16"),
+        ") insert into upload (id, tenant_id, filename, content_type, length_bytes, sent_metadata, hash_wanted,
             sha256_expected, concat, concat_sent, parts, probe, lock_token, lock_until, expires_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, clock_timestamp() + make_interval(secs => $14),
             clock_timestamp() + make_interval(secs => $15)) returning ",
@@ -181,6 +187,7 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewUpload) -> Result<Upload> 
         .bind(new.token)
         .bind(new.lease.as_secs_f64())
         .bind(new.expiry.as_secs_f64())
+        .bind(super::audit::of(new.audit.as_ref()))
         .fetch_one(db)
         .await?)
 }

@@ -18,12 +18,12 @@ use utoipa::ToSchema;
 
 use super::accepted;
 use super::view::JobView;
-use crate::App;
 use crate::auth::{JobsWrite, May};
 use crate::extract::{Id, Json};
 use crate::instant::check_instant;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
+use crate::{App, audit};
 
 /// Cancel a job
 ///
@@ -135,6 +135,7 @@ pub async fn retry_failed(
     let attempts = app.limits.max_attempts;
     let jobs = lifecycle::retry_failed(&app.db, who.tenant, &filter, body.failure_code, attempts, limit).await?;
     tracing::info!(jobs = jobs.len(), "queued again by hand");
+    audit::detail("jobs", jobs.len());
     app.ring(Bell::Wake).await;
     Ok(axum::Json(Retried { count: jobs.len(), jobs }))
 }

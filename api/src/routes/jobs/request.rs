@@ -109,6 +109,7 @@ impl CreateJob {
             metadata: self.metadata,
             max_attempts: limits.max_attempts,
             expires_at: self.expires_at,
+            audit: None,
         })
     }
 }

@@ -16,11 +16,11 @@ use shared::{Code, Error, lifecycle, store};
 
 use super::create::{PATIENCE, announced, count, is_offset_type};
 use super::protocol::{Facts, problem_at, refuse};
-use crate::App;
 use crate::hold::{Hold, Taken, locked};
 use crate::intake::finish::{HEAD_BYTES, check_content, finish, reject};
 use crate::intake::{self, Count, Plan, Received, Resume};
 use crate::problem::Problem;
+use crate::{App, audit};
 
 /// Continues the upload and answers.
 pub async fn append(app: &Arc<App>, who: &Principal, id: &str, headers: &HeaderMap, body: Body) -> Response {
@@ -212,7 +212,7 @@ impl IntoResponse for Ended {
 /// dropped.
 pub async fn receive(app: &Arc<App>, piece: Piece, body: Body) -> Result<Facts, Ended> {
     let (own, at) = (Arc::clone(app), piece.at);
-    let task = app.background.spawn(async move { receive_now(&own, piece, body).await });
+    let task = app.background.spawn(audit::carry(async move { receive_now(&own, piece, body).await }));
     task.await.unwrap_or_else(|panic| Err(Ended { error: Error::internal(panic), offset: at }))
 }
 
@@ -255,7 +255,7 @@ async fn finish_soon(
     whole: Option<shared::upload::Hasher>,
 ) -> Result<Option<Upload>, Error> {
     let own = Arc::clone(app);
-    let task = app.background.spawn(async move { finish(&own, hold, &upload, whole).await });
+    let task = app.background.spawn(audit::carry(async move { finish(&own, hold, &upload, whole).await }));
     match tokio::time::timeout(PATIENCE, task).await {
         Ok(Ok(finished)) => finished.map(Some),
         Ok(Err(panic)) => Err(Error::internal(panic)),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::access::Principal;
 use shared::id::{LeaseToken, UploadId};
@@ -18,15 +18,18 @@ use shared::{Code, Error, lifecycle, storage, store};
 use super::append::{Piece, receive};
 use super::protocol::{Facts, put, refuse};
 use super::{address, append};
-use crate::App;
 use crate::hold::{Hold, LEASE};
 use crate::intake::finish::finish;
 use crate::intake::{Count, Resume, assemble};
 use crate::problem::Problem;
 use crate::routes::jobs::source::not_allowed;
+use crate::{App, audit};
 
 /// How long a request waits for parts to be put together or a digest to be taken; the work goes on without it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the audit trail calls it when an upload is created.
+const CREATE: &str = "upload.create";
 
 /// Creates the upload and answers.
 pub async fn create(app: &Arc<App>, who: &Principal, headers: &HeaderMap, body: Body) -> Response {
@@ -126,19 +129,22 @@ async fn begin(
         token: LeaseToken::new(),
         lease: LEASE,
         expiry: app.limits.upload_expiry,
+        audit: None,
     };
     place(app, new).await
 }
 
 /// Stores a new upload with a place for its bytes, held by the caller.
-pub async fn place(app: &Arc<App>, new: NewUpload) -> Result<(Hold, Upload, storage::Appending), Error> {
+pub async fn place(app: &Arc<App>, mut new: NewUpload) -> Result<(Hold, Upload, storage::Appending), Error> {
     if let Some(free) = app.storage.free_bytes().await?
         && free.saturating_sub(app.limits.upload_min_free_bytes) < new.length.unwrap_or(1)
     {
         return Err(storage::full());
     }
     let (id, token) = (new.id, new.token);
+    new.audit = audit::event(CREATE, StatusCode::CREATED.as_u16()).map(|event| event.on("upload", id));
     let upload = lifecycle::upload::begin(&app.db, new, app.limits.quota).await?;
+    audit::kept(CREATE);
     let hold = Hold::new(app, id, token);
     let room_for_parts = match upload.length().filter(|_| upload.is_final()) {
         None => Ok(true),
@@ -190,7 +196,7 @@ async fn empty(app: &Arc<App>, hold: Hold, upload: Upload, location: &str) -> Re
 async fn put_together(app: &Arc<App>, hold: Hold, upload: Upload, location: &str) -> Response {
     let facts = Facts::of(&upload);
     let (own, work) = (Arc::clone(app), upload);
-    let task = app.background.spawn(async move { assemble::assemble(&own, hold, work).await });
+    let task = app.background.spawn(audit::carry(async move { assemble::assemble(&own, hold, work).await }));
     match tokio::time::timeout(PATIENCE, task).await {
         Ok(Ok(Ok(upload))) => Facts::of(&upload).created(location),
         Ok(Ok(Err(error))) => Problem(error).into_response(),

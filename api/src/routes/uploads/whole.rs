@@ -17,11 +17,11 @@ use shared::{Code, Error, lifecycle, store};
 use super::multipart::{Form, boundary};
 use super::view::UploadView;
 use super::{address, create};
-use crate::App;
 use crate::hold::{LEASE, locked};
 use crate::intake::finish::finish;
 use crate::intake::{Count, Plan, Received, Resume, receive};
 use crate::routes::jobs::source::not_allowed;
+use crate::{App, audit};
 
 /// Name of an upload that was given none.
 const UNNAMED: &str = "upload";
@@ -101,10 +101,11 @@ async fn keep(
         token: LeaseToken::new(),
         lease: LEASE,
         expiry: limits.upload_expiry,
+        audit: None,
     };
     // of its own: a client that goes away drops this handler, and what it left must be erased
     let own = Arc::clone(app);
-    let task = app.background.spawn(async move { keep_now(&own, new, body).await });
+    let task = app.background.spawn(audit::carry(async move { keep_now(&own, new, body).await }));
     task.await.map_err(Error::internal)?
 }
 
