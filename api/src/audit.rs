@@ -20,7 +20,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 use shared::access::Principal;
 use shared::audit::{Actor, Event, Outcome, Target};
-use shared::id::{AuditEventId, TenantId};
+use shared::id::{AuditEventId, SessionId, TenantId};
 use shared::{Code, store};
 use tokio::time::timeout;
 
@@ -50,6 +50,8 @@ struct Trail {
 
 #[derive(Default)]
 struct Noted {
+    /// Who it turned out to be, where the credentials are in the body.
+    who: Option<(TenantId, Actor)>,
     target: Option<Target>,
     detail: Map<String, Value>,
     /// More exactly than the route: what the answer holds.
@@ -139,8 +141,8 @@ impl Trail {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         Event {
             id: AuditEventId::new(),
-            tenant: self.tenant,
-            actor: self.actor.clone(),
+            tenant: noted.who.as_ref().map_or(self.tenant, |(tenant, _)| Some(*tenant)),
+            actor: noted.who.as_ref().map_or_else(|| self.actor.clone(), |(_, actor)| actor.clone()),
             client: self.client,
             request_id: Some(self.request_id.clone()),
             action,
@@ -197,13 +199,13 @@ impl Trail {
 }
 
 fn actor(principal: &Principal) -> Actor {
-    Actor::key(&principal.key_public_id)
+    principal.session.map_or_else(|| Actor::key(&principal.key_public_id), Actor::session)
 }
 
 /// The event of a refusal, if the code is one.
 fn refusal(code: Code) -> Option<&'static str> {
     match code {
-        Code::Unauthorized => Some("auth.failed"),
+        Code::Unauthorized | Code::InvalidToken | Code::InvalidGrant => Some("auth.failed"),
         Code::Forbidden | Code::AddressNotAllowed | Code::TenantSuspended => Some("auth.forbidden"),
         _ => None,
     }
@@ -259,6 +261,14 @@ pub fn kept(action: &'static str) {
 /// Names the thing where the path does not: what a request made.
 pub fn target(kind: &str, id: impl ToString) {
     note(|noted| noted.target = Some(Target::new(kind, &id.to_string())));
+}
+
+/// Says whose request it is, where the credentials are in its body.
+pub fn session(tenant: TenantId, id: SessionId) {
+    note(|noted| {
+        noted.who = Some((tenant, Actor::session(id)));
+        noted.target = Some(Target::new("session", &id.to_string()));
+    });
 }
 
 /// Adds a fact. It must be short, and no secret: no key, no token, no URL, no words of the client's.

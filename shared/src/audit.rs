@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::id::{AuditEventId, TenantId};
+use crate::id::{AuditEventId, SessionId, TenantId};
 
 /// Longest id of a target that is kept, in characters.
 const MAX_TARGET_CHARS: usize = 64;
@@ -62,6 +62,11 @@ impl Actor {
     /// Whoever holds the key with this public id.
     pub fn key(public_id: impl Into<String>) -> Self {
         Self { kind: ActorKind::Key, id: Some(public_id.into()) }
+    }
+
+    /// Whoever holds the tokens of this session.
+    pub fn session(id: SessionId) -> Self {
+        Self { kind: ActorKind::Session, id: Some(id.to_string()) }
     }
 }
 

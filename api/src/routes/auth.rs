@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderName};
 use chrono::{TimeDelta, Utc};
 use shared::access::{AccessToken, Principal, RefreshToken, Rights, token};
+use shared::audit::Target;
 use shared::id::SessionId;
 use shared::store::session::{self, NewSession, StoredSession, Term, Turn};
 use shared::{Code, Error};
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use self::request::{Grant, RevokeToken, scope};
 use self::view::{Me, TokenAnswer};
 use crate::App;
+use crate::audit;
 use crate::auth::{Anyone, Identity, check_standing};
 use crate::client::ClientAddress;
 use crate::extract::{From, Json};
@@ -82,7 +84,7 @@ async fn begin(app: &App, who: &Principal, from: ClientAddress, wanted: Option<&
         lifetimes: app.tokens.lifetimes,
     };
     let term = session::insert(&app.db, &new).await?;
-    tracing::info!(target: "audit", action = "session.begun", session = %id, tenant = %who.tenant, key = who.key_public_id, client = %from.0, "security event");
+    audit::target("session", id);
     let bearer = Principal { session: Some(id), ..who.clone() };
     // the session keeps what it is narrowed to, so that its tokens need not repeat it
     answer(app, &bearer.narrowed(narrowed.unwrap_or(who.rights)), None, &refresh, &term)
@@ -100,6 +102,9 @@ async fn refresh(app: &App, text: &str, from: ClientAddress, wanted: Option<&str
     let digest = spent.digest(&app.pepper);
     let stored = session::find_by_refresh(&app.db, &digest).await?.ok_or_else(unknown)?;
     let bearer = judge(&stored, from)?;
+    if let Some(session) = bearer.session {
+        audit::session(bearer.tenant, session);
+    }
     let narrowed = wanted.map(|w| scope(w, &bearer)).transpose()?;
     let successor = spent.successor(&app.pepper);
     let next = successor.digest(&app.pepper);
@@ -108,11 +113,10 @@ async fn refresh(app: &App, text: &str, from: ClientAddress, wanted: Option<&str
         Turn::Turned | Turn::Repeated => {}
         Turn::Expired => return Err(refused("The refresh token or its session has expired. Log in again.").into()),
         Turn::Reused => {
-            tracing::warn!(
-                target: "audit", action = "token.reused", session = bearer.session.map(tracing::field::display),
-                tenant = %bearer.tenant, key = bearer.key_public_id, client = %from.0,
-                "security event: a spent refresh token was used again, so the session was ended"
-            );
+            // whoever holds a stolen token: the session is what it was done to
+            if let Some(session) = bearer.session {
+                audit::raise(app, bearer.tenant, "token.reused", Target::new("session", &session.to_string()));
+            }
             app.forget_access(bearer.tenant).await;
             let detail = "The refresh token was used before, so it may be in wrong hands and its session was ended. Log in again with the API key.";
             return Err(refused(detail).into());
@@ -174,11 +178,7 @@ fn answer(
     responses((status = 200, description = "The token opens nothing any more, if it ever did."), WriteProblems),
     security(())
 )]
-pub async fn revoke(
-    State(app): State<Arc<App>>,
-    From(from): From,
-    Json { value: body, .. }: Json<RevokeToken>,
-) -> Result<StatusCode> {
+pub async fn revoke(State(app): State<Arc<App>>, Json { value: body, .. }: Json<RevokeToken>) -> Result<StatusCode> {
     let ended = if let Some(refresh) = RefreshToken::parse(&body.token) {
         session::delete_by_refresh(&app.db, &refresh.digest(&app.pepper)).await?
     } else if let Ok(access) = app.tokens.keys.check(&body.token, Utc::now()) {
@@ -187,7 +187,7 @@ pub async fn revoke(
         None
     };
     if let Some((session, tenant)) = ended {
-        tracing::info!(target: "audit", action = "session.ended", %session, %tenant, client = %from.0, "security event");
+        audit::session(tenant, session);
         app.forget_access(tenant).await;
     }
     Ok(StatusCode::OK)
