@@ -19,6 +19,7 @@ use shared::tenancy::key::{MadeKey, Maker};
 use shared::tenancy::{self, Made};
 use shared::{Code, Error, store};
 
+use crate::audit;
 use crate::auth::{KeysRead, KeysWrite, May};
 use crate::client::ClientAddress;
 use crate::extract::{Id, Json, Query};

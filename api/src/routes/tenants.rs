@@ -19,6 +19,7 @@ use shared::{Error, store};
 
 use super::keys::request::CreateKey;
 use super::keys::view::KeyView;
+use crate::audit;
 use crate::auth::{JobsRead, May, TenantsRead, TenantsWrite};
 use crate::extract::{Id, Json, Query};
 use crate::openapi::{ReadProblems, WriteProblems};
@@ -57,6 +58,7 @@ pub async fn create(
     let kept = |tenant: &Tenant| serde_json::to_string(&TenantView::from(tenant.clone())).map_err(Error::internal);
     Ok(match tenancy::tenant::create(&app.db, &who, &terms, once.as_ref(), kept).await? {
         Made::New(tenant) => {
+            audit::target("tenant", tenant.id);
             tracing::info!(tenant.id = %tenant.id, by = who.key_public_id, "tenant made");
             let headers = AppendHeaders([location(&app, tenant.id)]);
             (StatusCode::CREATED, headers, axum::Json(TenantView::from(tenant))).into_response()

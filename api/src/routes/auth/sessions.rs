@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::request::SessionQuery;
 use super::view::{SessionPage, SessionView};
 use crate::auth::Anyone;
-use crate::extract::{From, Id, Noun, Query};
+use crate::extract::{Id, Noun, Query};
 use crate::openapi::ReadProblems;
 use crate::problem::{ProblemBody, Result};
 use crate::{App, cursor};
