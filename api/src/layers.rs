@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, auth, client, request_id, routes};
+use crate::{App, auth, client, limits, request_id, routes};
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -27,6 +27,7 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), limits::limit))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
         .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
@@ -158,6 +159,8 @@ mod tests {
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             remembered: Default::default(),
             gate: Default::default(),
+            limiter: limits::Limiter::new(args.rates.rates().expect("rates")),
+            backlog: Default::default(),
             base_url: String::new(),
             limits,
             volume: Default::default(),

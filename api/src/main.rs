@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::App;
+use api::limits::Limiter;
 use api::metrics::Metrics;
 use api::settings::{Cli, Command, Limits, ServeArgs};
 use clap::Parser;
@@ -62,7 +63,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
     let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
-    let gate = args.gate()?;
+    let (gate, limiter) = (args.gate()?, Limiter::new(args.rates.rates()?));
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
 
     let db = store::connect(options, args.database.database_max_connections);
@@ -94,6 +95,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         pepper,
         remembered: Default::default(),
         gate,
+        limiter,
+        backlog: Default::default(),
         egress,
         s3,
         keys,

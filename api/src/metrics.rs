@@ -34,6 +34,13 @@ pub struct Submission {
     pub profile: &'static str,
 }
 
+/// A request that was refused because of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Limited {
+    /// The policy: `key`, `tenant`, `address`, `authentication`, …, or `queued`.
+    pub policy: &'static str,
+}
+
 /// The counters of one API process.
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -49,6 +56,10 @@ pub struct Metrics {
     pub upload_bytes: Counter,
     /// Completed uploads.
     pub uploads: Counter,
+    /// Requests refused because of a limit.
+    pub limited: Family<Limited, Counter>,
+    /// 1 while this process counts requests by itself, because Redis does not.
+    pub limits_local: Gauge,
 }
 
 /// Request durations by route.
@@ -75,5 +86,16 @@ impl Metrics {
         registry.register("jobs_submitted", "Jobs accepted", self.submitted.clone());
         registry.register_with_unit("upload", "Bytes of uploads taken", Unit::Bytes, self.upload_bytes.clone());
         registry.register("uploads_completed", "Uploads completed", self.uploads.clone());
+        registry.register("requests_limited", "Requests refused because of a limit", self.limited.clone());
+        registry.register(
+            "limits_local",
+            "1 while this process counts requests by itself, because Redis does not",
+            self.limits_local.clone(),
+        );
+    }
+
+    /// Counts a request that was refused because of a limit.
+    pub fn count_limited(&self, policy: &'static str) {
+        self.limited.get_or_create(&Limited { policy }).inc();
     }
 }

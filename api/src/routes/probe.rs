@@ -20,11 +20,13 @@ use super::jobs::source::SourceRequest;
 use super::jobs::view::{JobPage, JobView};
 use super::jobs::{accepted, page_of, submit, wait_for};
 use super::uploads::multipart::boundary;
+use super::uploads::protocol::refuse;
 use super::uploads::whole::{self, Stored};
 use crate::App;
 use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{AnyTypeJson, Query};
 use crate::idempotency::REPLAYED;
+use crate::limits::backlog;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::Result;
 
@@ -88,6 +90,10 @@ pub async fn probe_file(
 /// Uploads the file of a form and probes it.
 async fn probe_form(app: &Arc<App>, who: &Principal, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
+    // looked at before the bytes come, and taken when the job does
+    if let Err(full) = backlog::take(app, who, 1).await {
+        return Ok(refuse(&parts.headers, body, full).await);
+    }
     let Stored { upload, fields } = whole::store(app, who, None, &parts.headers, body).await?;
     let mut wish = CreateJob::of(SourceRequest::Upload { id: upload.id });
     for (name, value) in fields {

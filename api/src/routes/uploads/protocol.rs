@@ -31,7 +31,7 @@ const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 /// What web pages may send and read.
 const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
 const SENT: &str = "Authorization, X-API-Key, Content-Type, X-Request-ID, X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum";
-const READ: &str = "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Retry-After, X-Request-ID";
+const READ: &str = "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID";
 /// How long a browser remembers what it may, in seconds.
 const REMEMBERED: &str = "86400";
 
@@ -121,7 +121,8 @@ pub async fn refuse(headers: &HeaderMap, body: Body, problem: impl Into<Problem>
     problem.into().into_response()
 }
 
-async fn throw_away(mut body: Body) {
+/// Reads a body that nobody wants, within bounds.
+pub async fn throw_away(mut body: Body) {
     let reading = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
