@@ -20,6 +20,7 @@ mod huge;
 mod inputs;
 mod jobs;
 mod lifecycle;
+mod limits;
 mod media;
 mod openapi;
 mod origin;
