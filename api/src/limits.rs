@@ -118,7 +118,8 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     if verdicts.iter().any(|v| !v.allowed) {
         let response = refuse(&app, &verdicts);
         if is_upload(&request) {
-            protocol::throw_away(request.into_body()).await;
+            let (parts, body) = request.into_parts();
+            protocol::put_away(&parts.headers, body).await;
         }
         return response;
     }

@@ -115,14 +115,18 @@ pub fn problem_at(problem: impl Into<Problem>, offset: u64) -> Response {
 /// A problem before the body was read. Some of the body is read first, so that the client gets to read the answer; a client
 /// that asked first (Expect: 100-continue) sends nothing.
 pub async fn refuse(headers: &HeaderMap, body: Body, problem: impl Into<Problem>) -> Response {
-    if !headers.contains_key(EXPECT) {
-        throw_away(body).await;
-    }
+    put_away(headers, body).await;
     problem.into().into_response()
 }
 
-/// Reads a body that nobody wants, within bounds.
-pub async fn throw_away(mut body: Body) {
+/// What is done with a body before a refusal.
+pub async fn put_away(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(EXPECT) {
+        throw_away(body).await;
+    }
+}
+
+async fn throw_away(mut body: Body) {
     let reading = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
