@@ -30,9 +30,11 @@ build: setup ## Build the release binaries: ffprobe-api, ffprobe-worker, probect
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-openapi: ## Write openapi.json again, from the code
+openapi: ## Write openapi.json and docs/rights.md again, from the code
 	cargo run --quiet --bin ffprobe-api -- openapi > openapi.json.new
 	mv openapi.json.new openapi.json
+	cargo run --quiet --bin ffprobe-api -- rights > docs/rights.md.new
+	mv docs/rights.md.new docs/rights.md
 
 setup: ## Install what is missing: ffmpeg, PostgreSQL and Redis binaries (up and test do this first)
 	@exec scripts/setup.sh

@@ -37,3 +37,9 @@ alter table tenant
     add column max_queued      integer,
     add constraint tenant_rate_positive check (rate_per_minute > 0 and rate_burst > 0),
     add constraint tenant_max_queued_positive check (max_queued > 0);
+
+-- a list of tenants, the newest first
+create index tenant_page on tenant (created_at desc, id desc);
+
+-- kept its name, because the binaries of the version before go on reading it
+comment on column idempotency.job_id is 'what was made: a job, a key or a tenant';

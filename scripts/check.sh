@@ -35,4 +35,7 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --works
 
 step "tests"
 make --no-print-directory test
+step "contract: openapi.json and the API against each other, with other calls each time"
+scripts/contract.sh
+
 step "all well"

@@ -1,7 +1,9 @@
 //! Who is asking. A layer looks at the credentials of every request once; a handler that may be called only with a right
 //! names it in its signature: [`May`]. A handler without one is public by sight.
 
+pub mod bearer;
 pub mod remembered;
+pub mod used;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -52,12 +54,15 @@ impl Refusal {
 
 /// Looks at the credentials. It refuses nothing by itself: a public call is answered whatever was sent with it.
 pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let identity = match presented(request.headers()).map(str::to_owned) {
+    let identity = match presented(request.headers()) {
         // browsers ask without credentials, and probes of orchestrators must not wait for the database
         _ if request.method() == Method::OPTIONS || request.uri().path().starts_with("/health/") => Identity::Anonymous,
         None => Identity::Anonymous,
-        Some(text) => match authenticate(&text, request.extensions().get().copied(), &app).await {
+        Some(credentials) => match authenticate(&credentials, request.extensions().get().copied(), &app).await {
             Ok(principal) => {
+                if let Some(ClientAddress(address)) = request.extensions().get() {
+                    app.used.note(principal.key, *address, Instant::now());
+                }
                 tracing::Span::current().record("tenant", tracing::field::display(principal.tenant));
                 Identity::Known(principal)
             }
@@ -68,10 +73,14 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
     next.run(request).await
 }
 
-async fn authenticate(text: &str, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
-    // the checksum in the key refuses typing errors without a question to the database
-    let key = ApiKey::parse(text).ok_or_else(unknown)?;
-    let principal = by_key(&key, app).await?;
+async fn authenticate(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
+    let principal = match sent {
+        Credentials::Bearer(text) if bearer::is_meant(text) => bearer::authenticate(text, app).await?,
+        // the checksum in the key refuses typing errors without a question to the database
+        Credentials::Header(text) | Credentials::Bearer(text) => {
+            by_key(&ApiKey::parse(text).ok_or_else(unknown)?, app).await?
+        }
+    };
     if let Some(ClientAddress(address)) = from
         && !principal.may_come_from(address)
     {
@@ -96,22 +105,25 @@ async fn by_key(key: &ApiKey, app: &App) -> Result<Arc<Principal>, Refusal> {
         return Err(unknown());
     }
     // only who has the whole key learns what became of it
-    match stored.standing {
-        Standing::Good => {}
-        Standing::Revoked => return Err(Refusal::new(Code::Unauthorized, "The API key was revoked. Use another one.")),
-        Standing::Expired => {
-            let detail = "The API key has expired. Ask an admin of the tenant for a new one.";
-            return Err(Refusal::new(Code::Unauthorized, detail));
-        }
-        Standing::Suspended => {
-            let detail = "The tenant is suspended; nothing of it was lost. Ask the operator to resume it.";
-            return Err(Refusal::new(Code::TenantSuspended, detail));
-        }
-    }
+    check_standing(stored.standing)?;
     let principal = Arc::new(stored.principal().map_err(away)?);
     let known = Known { digest: key.digest(&app.pepper), principal: Arc::clone(&principal) };
     app.remembered.put(key.public_id(), known, now);
     Ok(principal)
+}
+
+/// Refuses a key, or a token made with it, that may not be used now.
+pub fn check_standing(standing: Standing) -> Result<(), Refusal> {
+    let (code, detail) = match standing {
+        Standing::Good => return Ok(()),
+        Standing::Revoked => (Code::Unauthorized, "The API key was revoked. Use another one."),
+        Standing::Expired => (Code::Unauthorized, "The API key has expired. Ask an admin of the tenant for a new one."),
+        Standing::Suspended => {
+            let detail = "The tenant is suspended; nothing of it was lost. Ask the operator to resume it.";
+            (Code::TenantSuspended, detail)
+        }
+    };
+    Err(Refusal::new(code, detail))
 }
 
 fn unknown() -> Refusal {
@@ -125,13 +137,25 @@ fn away(error: Error) -> Refusal {
     Refusal::new(error.code(), error.detail())
 }
 
-/// The credential as sent. A query string is never looked at: it would end up in logs.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+/// Credentials as sent, by where they stood.
+enum Credentials {
+    /// `X-API-Key`: keys only.
+    Header(String),
+    /// `Authorization`: keys and access tokens.
+    Bearer(String),
+}
+
+/// The credentials as sent. A query string is never looked at: it would end up in logs.
+fn presented(headers: &HeaderMap) -> Option<Credentials> {
     if let Some(key) = headers.get(API_KEY) {
-        return Some(key.to_str().unwrap_or_default());
+        return Some(Credentials::Header(key.to_str().unwrap_or_default().to_owned()));
     }
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
-    Some(if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" })
+    Some(Credentials::Bearer(if scheme.eq_ignore_ascii_case("bearer") {
+        token.trim().to_owned()
+    } else {
+        String::new()
+    }))
 }
 
 /// Whoever asks has the right `R`.
@@ -181,25 +205,60 @@ impl<R: Wanted> OptionalFromRequestParts<Arc<App>> for May<R> {
     }
 }
 
-fn require(parts: &Parts, right: Right) -> Result<Arc<Principal>, Error> {
-    match parts.extensions.get::<Identity>() {
-        Some(Identity::Known(principal)) if principal.rights.has(right) => Ok(Arc::clone(principal)),
-        Some(Identity::Known(principal)) => Err(Error::new(Code::Forbidden, lacking(principal, right))),
-        Some(Identity::Refused(refusal)) => Err(Error::new(refusal.code, refusal.detail.clone())),
-        Some(Identity::Anonymous) => {
-            let detail =
-                "This call needs credentials. Send an API key in the header X-API-Key, or as Authorization: Bearer.";
-            Err(Error::new(Code::Unauthorized, detail))
-        }
-        None => Err(Error::internal("a call with rights outside of the layer that looks at credentials")),
+/// Whoever asks has good credentials, whatever they may do.
+pub struct Anyone(pub Arc<Principal>);
+
+impl FromRequestParts<Arc<App>> for Anyone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        Ok(Self(Identity::of(parts)?.principal()?))
     }
+}
+
+/// For a call that looks at credentials only sometimes.
+impl FromRequestParts<Arc<App>> for Identity {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        Ok(Self::of(parts)?.clone())
+    }
+}
+
+impl Identity {
+    fn of(parts: &Parts) -> Result<&Self, Error> {
+        let outside = || Error::internal("a call with rights outside of the layer that looks at credentials");
+        parts.extensions.get::<Self>().ok_or_else(outside)
+    }
+
+    /// Who asks, if that is known.
+    pub fn principal(&self) -> Result<Arc<Principal>, Error> {
+        match self {
+            Self::Known(principal) => Ok(Arc::clone(principal)),
+            Self::Refused(refusal) => Err(Error::new(refusal.code, refusal.detail.clone())),
+            Self::Anonymous => {
+                let detail = "This call needs credentials. Send an API key in the header X-API-Key, or a key or an access token as Authorization: Bearer.";
+                Err(Error::new(Code::Unauthorized, detail))
+            }
+        }
+    }
+}
+
+fn require(parts: &Parts, right: Right) -> Result<Arc<Principal>, Error> {
+    let principal = Identity::of(parts)?.principal()?;
+    if !principal.rights.has(right) {
+        return Err(Error::new(Code::Forbidden, lacking(&principal, right)));
+    }
+    Ok(principal)
 }
 
 /// What is missing, and what to do about it.
 fn lacking(principal: &Principal, right: Right) -> String {
     let word = right.as_str();
     if Rights::of_role(principal.role, principal.platform).has(right) {
-        return format!("This call needs the right {word}, which the scopes of the key leave out. Use a key with it.");
+        return format!(
+            "This call needs the right {word}, which the scopes of the key or token leave out. Use one with it."
+        );
     }
     match right.need() {
         Need::Role(least) => format!(

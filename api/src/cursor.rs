@@ -1,72 +1,151 @@
-//! The opaque `cursor` of a list: the last job shown, and a mark of the filters it belongs to.
+//! The opaque `cursor` of a list: the last item shown, signed together with the tenant, the list and the filters that it
+//! belongs to, so that nobody can make one or take one elsewhere. Every list of `routes` that has pages uses it, and
+//! [`link`] for the header beside it. A cursor gives no rights: the list is asked for again with those of the caller.
 
+use std::fmt::Debug;
+
+use axum::http::header::{HeaderName, LINK};
+use axum::http::{HeaderValue, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeZone, Utc};
-use shared::store::job::{After, Filter};
+use shared::access::{Pepper, Principal};
+use shared::id::JobId;
+use shared::store::job::After;
 use shared::{Code, Error};
 use uuid::Uuid;
 
+use crate::App;
 use crate::instant::check_instant;
 
-/// Microseconds (PostgreSQL's resolution), id, mark.
-const BYTES: usize = 8 + 16 + 8;
+/// Bytes of the signature that are kept.
+const SIGNATURE: usize = 16;
+/// What a cursor looks like, for the document.
+pub const PATTERN: &str = "^[A-Za-z0-9_-]{22,256}$";
+/// Longest cursor that is looked at, in characters.
+const MAX_CHARS: usize = 256;
 
-/// The cursor that continues after this job.
-pub fn encode(after: After, filter: &Filter) -> String {
-    let mut bytes = Vec::with_capacity(BYTES);
-    bytes.extend(after.created_at.timestamp_micros().to_be_bytes());
-    bytes.extend(after.id.0.as_bytes());
-    bytes.extend(mark(filter));
-    URL_SAFE_NO_PAD.encode(bytes)
+/// A place in a list.
+pub trait Place: Sized {
+    /// As bytes.
+    fn write(&self) -> Vec<u8>;
+    /// From bytes that were signed; `None` if another build wrote them.
+    fn read(bytes: &[u8]) -> Option<Self>;
 }
 
-/// The place a cursor names, if it was made for the same filters.
-pub fn decode(text: &str, filter: &Filter) -> Result<After, Error> {
-    let wrong = |detail: &str| Error::new(Code::InvalidCursor, detail);
-    let bytes: [u8; BYTES] = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| b.try_into().ok()).ok_or_else(|| {
-        wrong("The cursor was not made by this service. Use next_cursor of an earlier page as it is.")
-    })?;
-    let (time, rest) = bytes.split_at(8);
-    let (id, seen) = rest.split_at(16);
-    if seen != mark(filter) {
-        return Err(wrong(
-            "The cursor was made with other filters. Keep the filters while paging, or start without a cursor.",
-        ));
-    }
-    let micros = i64::from_be_bytes(time.try_into().unwrap_or_default());
-    let created_at: DateTime<Utc> = Utc
-        .timestamp_micros(micros)
-        .single()
-        .filter(|at| check_instant(*at).is_ok())
-        .ok_or_else(|| wrong("The cursor names a time that does not exist."))?;
-    Ok(After { created_at, id: shared::id::JobId(Uuid::from_slice(id).unwrap_or_default()) })
+/// A list that has pages: what a cursor belongs to.
+pub struct List<'a> {
+    pepper: &'a Pepper,
+    identity: String,
 }
 
-/// Eight bytes that differ when the filters do. FNV-1a: it tells mistakes apart, it is no protection.
-fn mark(filter: &Filter) -> [u8; 8] {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in format!("{filter:?}").bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+impl<'a> List<'a> {
+    /// The list `name` as `who` sees it through `filter`.
+    pub fn new(app: &'a App, who: &Principal, name: &'static str, filter: &impl Debug) -> Self {
+        Self { pepper: &app.pepper, identity: format!("{}/{name}/{filter:?}", who.tenant) }
     }
-    hash.to_be_bytes()
+
+    /// The cursor that continues after this place.
+    pub fn encode(&self, place: &impl Place) -> String {
+        let place = place.write();
+        let mut bytes = self.sign(&place).to_vec();
+        bytes.extend(place);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The place a cursor names, if it was made for this list.
+    pub fn decode<P: Place>(&self, text: &str) -> Result<P, Error> {
+        let bytes = (text.len() <= MAX_CHARS).then(|| URL_SAFE_NO_PAD.decode(text).ok()).flatten().unwrap_or_default();
+        let signed = bytes.split_at_checked(SIGNATURE).filter(|(signature, place)| self.sign(place) == *signature);
+        signed.and_then(|(_, place)| P::read(place)).ok_or_else(|| {
+            let detail = "The cursor does not belong to this list with these filters. Use next_cursor of the page before as it is, with the same filters, or start without a cursor.";
+            Error::new(Code::InvalidCursor, detail)
+        })
+    }
+
+    /// Compared in any time: a signature that is guessed opens nothing that the caller could not ask for anyway.
+    fn sign(&self, place: &[u8]) -> [u8; SIGNATURE] {
+        let whole = self.pepper.sign("cursor", &[self.identity.as_bytes(), place]);
+        std::array::from_fn(|i| whole[i])
+    }
+}
+
+/// The next page's address (RFC 8288): this one's, with another cursor.
+pub fn link(app: &App, uri: &Uri, cursor: &str) -> Option<(HeaderName, HeaderValue)> {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with("cursor="));
+    let query: Vec<&str> = kept.collect();
+    let query = query.join("&");
+    let glue = if query.is_empty() { "" } else { "&" };
+    let link = format!("<{}{}?{query}{glue}cursor={cursor}>; rel=\"next\"", app.base_url, uri.path());
+    HeaderValue::from_str(&link).ok().map(|value| (LINK, value))
+}
+
+impl Place for After {
+    /// Microseconds (PostgreSQL's resolution), id.
+    fn write(&self) -> Vec<u8> {
+        let mut bytes = self.created_at.timestamp_micros().to_be_bytes().to_vec();
+        bytes.extend(self.id.0.as_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (time, id) = bytes.split_at_checked(8)?;
+        let created_at: DateTime<Utc> = Utc.timestamp_micros(i64::from_be_bytes(time.try_into().ok()?)).single()?;
+        check_instant(created_at).ok()?;
+        Some(Self { created_at, id: JobId(Uuid::from_slice(id).ok()?) })
+    }
+}
+
+/// The number of the last item shown, where a list is numbered.
+impl Place for i16 {
+    fn write(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(bytes.try_into().ok()?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::job::JobState;
+
+    fn list<'a>(pepper: &'a Pepper, identity: &str) -> List<'a> {
+        List { pepper, identity: identity.to_owned() }
+    }
 
     #[test]
-    fn a_cursor_belongs_to_its_filters() {
-        let filter = Filter { states: vec![JobState::Failed], ..Filter::default() };
+    fn a_cursor_belongs_to_its_list() {
+        let pepper = Pepper::new("pepper".to_owned().into());
+        let jobs = list(&pepper, "tenant/jobs/failed");
         let created_at = Utc.timestamp_micros(1_763_798_400_123_456).unwrap();
-        let after = After { created_at, id: shared::id::JobId::new() };
-        let cursor = encode(after, &filter);
-        assert_eq!(decode(&cursor, &filter).unwrap(), after);
-        assert_eq!(decode(&cursor, &Filter::default()).unwrap_err().code(), Code::InvalidCursor);
-        for bad in ["", "x", "AAAA", &cursor[1..]] {
-            assert_eq!(decode(bad, &filter).unwrap_err().code(), Code::InvalidCursor);
+        let after = After { created_at, id: JobId::new() };
+        let cursor = jobs.encode(&after);
+        assert_eq!(jobs.decode::<After>(&cursor).unwrap(), after);
+        assert_eq!(jobs.encode(&after), cursor, "the same place is the same cursor");
+        let other_pepper = Pepper::new("other".to_owned().into());
+        for other in [list(&pepper, "tenant/jobs/queued"), list(&pepper, ""), list(&other_pepper, "tenant/jobs/failed")]
+        {
+            assert_eq!(other.decode::<After>(&cursor).unwrap_err().code(), Code::InvalidCursor);
+        }
+        assert_eq!(jobs.decode::<i16>(&cursor).unwrap_err().code(), Code::InvalidCursor);
+    }
+
+    #[test]
+    fn no_changed_cursor_is_taken() {
+        let pepper = Pepper::new("pepper".to_owned().into());
+        let list = list(&pepper, "x");
+        let cursor = list.encode(&7_i16);
+        assert_eq!(list.decode::<i16>(&cursor).unwrap(), 7);
+        let bytes = URL_SAFE_NO_PAD.decode(&cursor).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(list.decode::<i16>(&URL_SAFE_NO_PAD.encode(changed)).is_err(), "bit {bit}");
+        }
+        for bad in ["", "x", "AAAA", &cursor[1..], &"A".repeat(10_000)] {
+            assert!(list.decode::<i16>(bad).is_err(), "{bad}");
         }
     }
 }

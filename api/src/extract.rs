@@ -5,9 +5,12 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use shared::{Code, Error};
 
+use crate::client::ClientAddress;
 use crate::idempotency::Repeatable;
 use crate::problem::Problem;
 
@@ -29,6 +32,9 @@ pub struct AnyTypeJson<T> {
 
 /// The query string.
 pub struct Query<T>(pub T);
+
+/// Where the request comes from.
+pub struct From(pub ClientAddress);
 
 /// Two path parameters; what does not parse names nothing, so it is 404.
 pub struct Ids<A, B>(pub A, pub B);
@@ -66,7 +72,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
         let body = Bytes::from_request(request, state).await.map_err(unread)?;
         // a call whose members may all be left out may leave out the body, too
         let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-        let value = serde_json::from_slice(text).map_err(|e| {
+        let read =
+            if starts_an_object(text) { serde_json::from_slice(text) } else { Err(de::Error::custom(NO_OBJECT)) };
+        let value = read.map_err(|e| {
             let detail = if body.is_empty() {
                 format!("The body is empty. Send a JSON object: {e}.")
             } else {
@@ -76,6 +84,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
         })?;
         Ok(Self { value, repeatable: Repeatable::read(&headers, &body)? })
     }
+}
+
+/// Why an array is no body: serde would take one for an object with its members in order.
+const NO_OBJECT: &str = "it is not an object";
+
+fn starts_an_object(text: &[u8]) -> bool {
+    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// Reads a member that is an object, and nothing else, as serde would: for `deserialize_with`.
+pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let members = Map::<String, Value>::deserialize(from)?;
+    T::deserialize(Value::Object(members)).map_err(de::Error::custom)
+}
+
+/// The same for one that may be null; with `default` for one that may be missing.
+pub fn object_or_null<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let members = Option::<Map<String, Value>>::deserialize(from)?;
+    members.map(|members| T::deserialize(Value::Object(members)).map_err(de::Error::custom)).transpose()
 }
 
 fn unread(rejection: BytesRejection) -> Problem {
@@ -95,6 +122,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|q| Self(q.0)).map_err(|e| Error::new(Code::BadRequest, format!("{}.", e.body_text())).into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for From {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let address = parts.extensions.get::<ClientAddress>().copied();
+        address.map(Self).ok_or_else(|| Error::internal("a call outside of the layer that tells the address").into())
     }
 }
 
@@ -139,4 +175,60 @@ impl Noun for u16 {
 
 impl Noun for shared::id::UploadId {
     const NOUN: &'static str = "upload";
+}
+
+impl Noun for shared::id::ApiKeyId {
+    const NOUN: &'static str = "API key";
+}
+
+impl Noun for shared::id::TenantId {
+    const NOUN: &'static str = "tenant";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wish {
+        #[serde(deserialize_with = "object")]
+        inner: Inner,
+        #[serde(default, deserialize_with = "object_or_null")]
+        other: Option<Inner>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        a: u8,
+    }
+
+    async fn read(body: &str) -> Result<Wish, String> {
+        let request = Request::builder().body(body.to_owned().into()).expect("a request");
+        let read = AnyTypeJson::<Wish>::from_request(request, &()).await;
+        read.map(|json| json.value).map_err(|problem| problem.0.detail().to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_array_is_no_object() {
+        let wish = read(r#" {"inner": {"a": 1}, "other": null}"#).await.expect("it is one");
+        assert_eq!((wish.inner.a, wish.other), (1, None));
+        assert_eq!(
+            read(r#"{"inner": {"a": 1}, "other": {"a": 2}}"#).await.expect("it is one").other,
+            Some(Inner { a: 2 })
+        );
+        for bad in [
+            r#"[{"a": 1}, null]"#,
+            r#"{"inner": [1]}"#,
+            r#"{"inner": {"a": 1}, "other": [2]}"#,
+            r#"{"inner": {"a": 1, "b": 2}}"#,
+            r#"{"inner": null}"#,
+            "null",
+            "",
+        ] {
+            let detail = read(bad).await.expect_err(bad);
+            assert!(detail.ends_with('.'), "{detail}");
+        }
+    }
 }

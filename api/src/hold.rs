@@ -3,6 +3,7 @@
 //! fenced by a token in PostgreSQL, so one that was lost moves nothing.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const WAIT: Duration = Duration::from_secs(6);
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a waiting request asks again.
 const ASK: Duration = Duration::from_secs(1);
+/// How often a hold is renewed while something takes its time.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// The holds of this process.
 #[derive(Default)]
@@ -124,6 +127,29 @@ impl Hold {
             Some(false) => {}
         }
         Ok(true)
+    }
+
+    /// Keeps the hold while `work` goes on, which a store may need longer for than a hold lasts. `received` bytes count
+    /// meanwhile. Fails if the hold is lost; what `work` has begun in the storage comes to its end even so.
+    pub async fn during<T>(&self, received: u64, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep(BEAT) => {}
+            }
+            // to its end, whatever becomes of the work: a count that is still on its way must not overtake a later one
+            match self.renew(received).await {
+                Ok(true) => {}
+                Ok(false) => return Err(locked()),
+                // one that nobody else took counts on
+                Err(error) if error.code() == Code::Unavailable => {
+                    tracing::debug!(%error, upload.id = %self.id, "the hold is not renewed now");
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Lets go, and returns when others can have it.

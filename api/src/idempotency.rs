@@ -10,6 +10,8 @@ use shared::{Code, Error};
 const HEADER: &str = "idempotency-key";
 /// Says that an answer was given before.
 pub const REPLAYED: &str = "idempotent-replayed";
+/// What the header may be, for the document.
+pub const PATTERN: &str = "^(\"[!#-~]{1,255}\"|[!#-~]{1,255})$";
 /// Longest key, in characters.
 const MAX_CHARS: usize = 255;
 
@@ -34,9 +36,10 @@ impl Repeatable {
         Ok(Self(Some((key.to_owned(), Sha256::digest(body).into()))))
     }
 
-    /// The request as it is kept, if it may be repeated. `operation` is its method and route.
-    pub fn of(self, operation: &'static str) -> Option<Request> {
-        self.0.map(|(key, fingerprint)| Request { key, operation, fingerprint })
+    /// The request as it is kept, if it may be repeated. `operation` is its method and route, with the id of
+    /// what it is done to, which no fingerprint of a body knows.
+    pub fn of(self, operation: impl Into<String>) -> Option<Request> {
+        self.0.map(|(key, fingerprint)| Request { key, operation: operation.into(), fingerprint })
     }
 }
 

@@ -118,6 +118,10 @@ pub async fn receive(app: &Arc<App>, hold: &Hold, tail: Appending, plan: Plan, b
         };
     }
     if let (Ok(()), true) = (&end, by_trailer) {
+        // only what is durable can be read back everywhere
+        end = hold.during(start, flow.tail.sync()).await;
+    }
+    if let (Ok(()), true) = (&end, by_trailer) {
         end = verify_trailer(app, hold, start, flow.written, trailer.as_deref()).await;
     }
     if !steady && end.is_err() {
@@ -141,14 +145,12 @@ async fn verify_trailer(app: &App, hold: &Hold, start: u64, end: u64, value: Opt
     let Checksum { mut hasher, expected } = Checksum::parse(value)?;
     let mut at = start;
     while at < end {
-        let (next, read) = app.storage.digest(hold.id, at, (end - at).min(READ_BACK), hasher).await?;
+        let reading = app.storage.digest(hold.id, at, (end - at).min(READ_BACK), hasher);
+        let (next, read) = hold.during(start, reading).await?;
         if read == 0 {
             return Err(Error::internal("stored bytes cannot be read back"));
         }
         (hasher, at) = (next, at + read);
-        if !hold.renew(start).await? {
-            return Err(locked());
-        }
     }
     Checksum { hasher, expected }.verify()
 }
@@ -157,7 +159,7 @@ impl Flow<'_> {
     /// Makes everything durable and moves the offset there. Fails with the offset that counts.
     async fn count_all(&mut self) -> Result<u64, (u64, Error)> {
         if self.written > self.counted
-            && let Err(error) = self.tail.sync().await
+            && let Err(error) = self.hold.during(self.counted, self.tail.sync()).await
         {
             self.forget(self.counted).await;
             return Err((self.counted, error));

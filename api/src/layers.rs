@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use shared::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,7 +17,10 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, auth, client, limits, request_id, routes};
+use crate::{App, auth, client, compression, conditional, limits, request_id, routes};
+
+/// What a browser may do with an answer that says nothing else: nothing.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Puts every layer around the routes, the outermost last.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
@@ -27,6 +30,9 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .layer(from_fn_with_state(Arc::clone(&app), time_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(conditional::tag))
+        .layer(compression::layer())
+        .layer(from_fn(compression::choose))
         .layer(from_fn_with_state(Arc::clone(&app), limits::limit))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
@@ -91,6 +97,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(request_id::HEADER, value);
     }
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -157,7 +164,10 @@ mod tests {
             egress: shared::egress::Egress::new(args.egress.settings().expect("settings")).expect("egress"),
             s3: Default::default(),
             pepper: shared::access::Pepper::new("x".to_owned().into()),
+            tokens: tokens(),
             remembered: Default::default(),
+            sessions: Default::default(),
+            used: Default::default(),
             gate: Default::default(),
             limiter: limits::Limiter::new(args.rates.rates().expect("rates")),
             backlog: Default::default(),
@@ -171,6 +181,12 @@ mod tests {
             background: Default::default(),
             draining: Default::default(),
         })
+    }
+
+    fn tokens() -> crate::settings::tokens::Tokens {
+        let (secret, pepper) = ("5f1d7c0be2a94e6fb0c3d9182a7e64f5", None);
+        let args = Cli::parse_from(["ffprobe-api", "--jwt-secret", secret]).serve.tokens;
+        args.settings(pepper).unwrap_or_else(|e| panic!("{e}")).of(shared::id::InstallationId::new())
     }
 
     async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {

@@ -3,8 +3,12 @@
 
 pub mod auth;
 pub mod client;
+pub mod compression;
+pub mod conditional;
 pub mod cursor;
+pub mod deprecation;
 pub mod extract;
+pub mod given;
 pub mod hold;
 pub mod idempotency;
 pub mod instant;
@@ -14,6 +18,8 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod page;
+pub mod preferences;
 pub mod problem;
 pub mod request_id;
 pub mod routes;
@@ -24,10 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use shared::access::Pepper;
+use shared::access::{Pepper, Principal};
 use shared::config::S3Profile;
 use shared::egress::Egress;
-use shared::id::JobId;
+use shared::id::{JobId, TenantId};
 use shared::job::Lane;
 use shared::job::source::MediaRoot;
 use shared::queue::{Bell, Queue, Sent};
@@ -39,7 +45,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::remembered::Remembered;
+use crate::auth::remembered::{Known, Remembered};
+use crate::auth::used::Used;
 use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
@@ -47,6 +54,7 @@ use crate::limits::Limiter;
 use crate::limits::backlog::Backlog;
 use crate::metrics::Metrics;
 use crate::settings::Limits;
+use crate::settings::tokens::Tokens;
 use crate::waiting::Waiters;
 
 /// Bells a slow task may fall behind before it looks at the database instead.
@@ -70,8 +78,14 @@ pub struct App {
     pub keys: KeyRing,
     /// For checking keys.
     pub pepper: Pepper,
+    /// For making and checking tokens.
+    pub tokens: Tokens,
     /// Keys that were looked up lately.
-    pub remembered: Remembered,
+    pub remembered: Remembered<Known>,
+    /// Sessions that were looked up lately.
+    pub sessions: Remembered<Arc<Principal>>,
+    /// Keys that were used lately, on their way to the database.
+    pub used: Used,
     /// Whom to believe about addresses, and whom to let in.
     pub gate: Gate,
     /// What clients reach us by, without a trailing slash; empty for relative links.
@@ -116,6 +130,14 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         let (app, ears) = (Arc::clone(&app), bells.subscribe());
         async move { app.remembered.run(ears).await }
     });
+    tokio::spawn({
+        let (app, ears) = (Arc::clone(&app), bells.subscribe());
+        async move { app.sessions.run(ears).await }
+    });
+    tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.used.run(&app.db).await }
+    });
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn({
@@ -137,6 +159,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
     if tokio::time::timeout(Duration::from_secs(2), app.background.wait()).await.is_err() {
         tracing::warn!("some tickets or erasures were left; the relay and upkeep take over");
     }
+    app.used.finish(&app.db).await;
     Ok(())
 }
 
@@ -164,6 +187,14 @@ impl App {
                 }
             }
         });
+    }
+
+    /// Forgets what is remembered of a tenant's keys and sessions, here at once and elsewhere by the bell; without Redis,
+    /// elsewhere within the second that anything is remembered for.
+    pub async fn forget_access(&self, tenant: TenantId) {
+        self.remembered.forget(tenant);
+        self.sessions.forget(tenant);
+        self.ring(Bell::Access(tenant)).await;
     }
 
     /// Rings; a bell that cannot be rung costs its listeners a second.

@@ -86,7 +86,7 @@ impl Rates {
         }
         if let Some(ClientAddress(address)) = extensions.get() {
             add(["address", "address-appends"], self.address, &|| network(*address));
-            if matches!(identity, Some(Identity::Refused(refusal)) if refusal.code == Code::Unauthorized) {
+            if matches!(identity, Some(Identity::Refused(refusal)) if is_guess(refusal.code)) {
                 buckets.extend(self.refusals(ClientAddress(*address)));
             }
         }
@@ -135,6 +135,11 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     fields::write(response.headers_mut(), &verdicts);
     response
+}
+
+/// Whether such a refusal may be that of somebody who tries what opens. What was good until it expired is none.
+fn is_guess(code: Code) -> bool {
+    matches!(code, Code::Unauthorized | Code::InvalidToken)
 }
 
 /// Probes must not depend on anything, and browsers ask without credentials what they may send.
@@ -230,7 +235,7 @@ mod tests {
             charged(&rates(), get.clone(), "/", refused(Code::Unauthorized)),
             [address, ("authentication", 10, 10)]
         );
-        for not_a_guess in [Code::Unavailable, Code::AddressNotAllowed, Code::TenantSuspended] {
+        for not_a_guess in [Code::Unavailable, Code::AddressNotAllowed, Code::TenantSuspended, Code::TokenExpired] {
             assert_eq!(charged(&rates(), get.clone(), "/", refused(not_a_guess)), [address]);
         }
         assert_eq!(charged(&Rates::default(), get, "/", refused(Code::Unauthorized)), []);

@@ -21,7 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::Openapi) => print_openapi(),
+        Some(Command::Openapi) => print(api::openapi::document()),
+        Some(Command::Rights) => print(api::openapi::rights::page()),
         Some(Command::Healthcheck) => run(healthcheck(cli.serve)),
         None => run(serve(cli.serve)),
     };
@@ -47,9 +48,9 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     outcome
 }
 
-fn print_openapi() -> anyhow::Result<()> {
+fn print(text: serde_json::Result<String>) -> anyhow::Result<()> {
     use std::io::Write;
-    std::io::stdout().write_all(api::openapi::document()?.as_bytes())?;
+    std::io::stdout().write_all(text?.as_bytes())?;
     Ok(())
 }
 
@@ -60,11 +61,14 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     // every setting is checked before anything is touched
     let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
-    let (roots, storage) = (args.files.roots()?, Storage::new(args.files.storage_dir()?));
     let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
+    let (roots, storage) = (args.files.roots()?, args.files.storage(&s3)?);
+    let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;
+    storage.check_limit(args.max_upload_bytes)?;
     let (gate, limiter) = (args.gate()?, Limiter::new(args.rates.rates()?));
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
+    let tokens = args.token_settings()?;
 
     let db = store::connect(options, args.database.database_max_connections);
     store::wait_for_schema(&db).await?;
@@ -74,10 +78,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::info!(key = key.public_id(), "the first admin key is in force");
     }
     let installation = store::installation::find(&db).await?;
-    storage
-        .mark(installation)
-        .await
-        .with_context(|| format!("STORAGE_URL: {} cannot be used", storage.dir().display()))?;
+    storage.mark(installation).await.with_context(|| format!("STORAGE_URL: {storage} cannot be used"))?;
 
     let metrics = Metrics::default();
     let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
@@ -93,7 +94,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         storage,
         roots,
         pepper,
+        tokens: tokens.of(installation),
         remembered: Default::default(),
+        sessions: Default::default(),
+        used: Default::default(),
         gate,
         limiter,
         backlog: Default::default(),

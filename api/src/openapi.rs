@@ -1,10 +1,15 @@
-//! The OpenAPI 3.1 document, made from the handlers' own annotations. `ffprobe-api openapi` prints it; the committed
-//! copy is compared by a test.
+//! The OpenAPI 3.1 document, made from the handlers' own annotations. `ffprobe-api openapi` prints it, `/openapi.json` gives
+//! it; the committed copy is compared by a test. What all calls have in common is put in by [`finish`].
+
+mod finish;
+
+pub mod rights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
@@ -28,7 +33,11 @@ use crate::{App, routes};
         (name = "probe", description = "Short calls: submit and wait in one request"),
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
-        (name = "health", description = "Is the service well?")
+        (name = "auth", description = "Tokens and sessions"),
+        (name = "api-keys", description = "Who may ask"),
+        (name = "tenants", description = "Who owns what, and how much"),
+        (name = "health", description = "Is the service well?"),
+        (name = "documentation", description = "This document, as JSON and as pages")
     )
 )]
 struct Head;
@@ -40,15 +49,19 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         let header = ApiKeyValue::with_description("X-API-Key", "An API key.");
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
-        let bearer =
-            Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An API key as a bearer token.")).build();
+        let bearer = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An access token or an API key as a bearer token."))
+            .build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }
 }
 
 /// The routes with their document.
 pub fn documented() -> (Router<Arc<App>>, Document) {
-    OpenApiRouter::with_openapi(Head::openapi()).merge(routes::all()).split_for_parts()
+    let (router, mut document) = OpenApiRouter::with_openapi(Head::openapi()).merge(routes::all()).split_for_parts();
+    finish::finish(&mut document);
+    (router, document)
 }
 
 /// The document as committed: pretty JSON with a newline at its end.
@@ -56,6 +69,18 @@ pub fn document() -> serde_json::Result<String> {
     let (_, document) = documented();
     Ok(document.to_pretty_json()? + "\n")
 }
+
+/// The bytes of a file as a body; in the document only.
+pub enum FileBytes {}
+
+impl utoipa::PartialSchema for FileBytes {
+    fn schema() -> RefOr<Schema> {
+        let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(binary)).into()
+    }
+}
+
+impl utoipa::ToSchema for FileBytes {}
 
 /// Problems any authenticated call can end with.
 pub struct ReadProblems;
@@ -81,8 +106,8 @@ impl IntoResponses for WriteProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut all = ReadProblems::responses();
         all.extend(problems(&[
-            ("413", "The body is larger than this call takes."),
-            ("415", "The content type is not one this call takes."),
+            ("413", "The body is larger than this call takes (`payload_too_large`)."),
+            ("415", "The content type is not one this call takes (`unsupported_media_type`)."),
         ]));
         all
     }

@@ -88,7 +88,7 @@ fn answer(error: Error, violated_policies: Vec<&'static str>) -> Response {
         tracing::error!(code = code.as_str(), cause = error.detail(), "request failed");
     }
     let body = ProblemBody {
-        kind: format!("{DOCS}{}", code.as_str()),
+        kind: explained_at(code),
         title: code.title(),
         status: code.status(),
         code: code.as_str(),
@@ -105,8 +105,8 @@ fn answer(error: Error, violated_policies: Vec<&'static str>) -> Response {
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if code == Code::Unauthorized {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ffprobe-api\""));
+    if let Some(challenge) = challenge(code) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if matches!(code, Code::Unavailable | Code::ResultNotReady) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
@@ -115,6 +115,23 @@ fn answer(error: Error, violated_policies: Vec<&'static str>) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
+}
+
+/// The page that explains a code.
+pub fn explained_at(code: Code) -> String {
+    format!("{DOCS}{}", code.as_str())
+}
+
+/// How to authenticate (RFC 6750 section 3): who sent no token is not told that one was wrong.
+fn challenge(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Unauthorized => Some("Bearer realm=\"ffprobe-api\""),
+        Code::InvalidToken => Some("Bearer realm=\"ffprobe-api\", error=\"invalid_token\""),
+        Code::TokenExpired => Some(
+            "Bearer realm=\"ffprobe-api\", error=\"invalid_token\", error_description=\"The access token has expired\"",
+        ),
+        _ => None,
+    }
 }
 
 /// The error and everything below it, in one line.

@@ -1,10 +1,14 @@
 //! The list of routes: the table of contents of the product. A handler translates, checks the right, and calls
 //! `lifecycle` or `store`; it decides nothing about a job.
 
+pub mod auth;
+pub mod docs;
 pub mod health;
 pub mod jobs;
+pub mod keys;
 pub mod probe;
 pub mod queues;
+pub mod tenants;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -39,6 +43,21 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
             uploads::by_post,
             uploads::options_of
         ))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
+        .routes(routes!(docs::document))
+        .routes(routes!(auth::create))
+        .routes(routes!(auth::revoke))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::sessions::list))
+        .routes(routes!(auth::sessions::remove))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::show, keys::change, keys::remove))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::show_current))
+        .routes(routes!(tenants::show, tenants::change))
+        .routes(routes!(tenants::create_key))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

@@ -1,6 +1,7 @@
 //! The API's settings and bounds.
 
 mod rates;
+pub mod tokens;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use shared::lifecycle::upload::Quota;
 
 use crate::client::Gate;
 use crate::listen::Bounds;
+use tokens::{TokenArgs, TokenSettings};
 
 pub use rates::RateArgs;
 
@@ -36,6 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Print the OpenAPI document
     Openapi,
+    /// Print the page of rights: which call needs which
+    Rights,
     /// Ask the server that runs with the same settings whether it is ready; exit code 0 if so
     Healthcheck,
 }
@@ -104,6 +108,9 @@ pub struct ServeArgs {
     /// How often, and how much.
     #[command(flatten)]
     pub rates: RateArgs,
+    /// Tokens and sessions.
+    #[command(flatten)]
+    pub tokens: TokenArgs,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -130,9 +137,16 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The pepper, if it is there and strong.
     pub fn pepper(&self) -> Result<Pepper, ConfigError> {
-        let secret =
-            config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())?;
-        config::require_strong("API_KEY_PEPPER", secret).map(Pepper::new)
+        config::require_strong("API_KEY_PEPPER", self.pepper_secret()?).map(Pepper::new)
+    }
+
+    fn pepper_secret(&self) -> Result<Option<SecretString>, ConfigError> {
+        config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())
+    }
+
+    /// The secrets and times of tokens, if they can be used.
+    pub fn token_settings(&self) -> Result<TokenSettings, ConfigError> {
+        self.tokens.settings(self.pepper_secret()?.as_ref())
     }
 
     /// The first admin key the operator chose, if one was.

@@ -9,14 +9,26 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::session::Session;
+
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// An installation and the key to use with it.
+/// An installation and what to use with it.
 pub struct Client {
     http: reqwest::Client,
     url: String,
-    key: Option<SecretString>,
+    credentials: Credentials,
+}
+
+/// As whom to ask.
+pub enum Credentials {
+    /// Nobody.
+    None,
+    /// Whoever holds this key.
+    Key(SecretString),
+    /// Whoever logged in.
+    Session(Session),
 }
 
 /// A problem document (RFC 9457), as far as it is shown.
@@ -30,13 +42,18 @@ struct Problem {
 impl Client {
     /// A client of the installation at `url`.
     pub fn new(url: &str, key: Option<SecretString>) -> Result<Self> {
+        Self::with(url, key.map_or(Credentials::None, Credentials::Key))
+    }
+
+    /// A client of the installation at `url` with these credentials.
+    pub fn with(url: &str, credentials: Credentials) -> Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("probectl/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .connect_timeout(CONNECT)
             .build()
             .context("cannot set up HTTP")?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), credentials })
     }
 
     /// GET, with a JSON answer.
@@ -47,6 +64,23 @@ impl Client {
     /// POST of JSON, with a JSON answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// POST of JSON, answered by nothing but its success.
+    pub async fn tell(&self, path: &str, body: &Value) -> Result<()> {
+        let response = self.send(self.request(Method::POST, path).json(body)).await?;
+        if response.status().is_success() { Ok(()) } else { Err(self.refusal(response).await) }
+    }
+
+    /// PATCH of JSON, with a JSON answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// DELETE, with an answer that says nothing.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let response = self.send(self.request(Method::DELETE, path)).await?;
+        if response.status().is_success() { Ok(()) } else { Err(self.refusal(response).await) }
     }
 
     /// GET whose status is part of the answer, as with health.
@@ -66,17 +100,22 @@ impl Client {
         &self.url
     }
 
-    /// A request to be completed, with the key.
+    /// A request to be completed and sent with [`Self::send`].
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
-        match &self.key {
-            Some(key) => request.header("x-api-key", key.expose_secret()),
-            None => request,
+        match &self.credentials {
+            Credentials::Key(key) => request.header("x-api-key", key.expose_secret()),
+            // the access token is added when the request is sent: it may have to be refreshed first
+            Credentials::Session(_) | Credentials::None => request,
         }
     }
 
     /// Sends it; an error means that no answer came.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let request = match &self.credentials {
+            Credentials::Session(session) => request.bearer_auth(session.access(&self.http, &self.url).await?),
+            Credentials::Key(_) | Credentials::None => request,
+        };
         request.send().await.map_err(|e| {
             let away = e.is_connect();
             let error = anyhow!(e.without_url());

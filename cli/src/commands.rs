@@ -3,7 +3,10 @@
 pub mod admin;
 pub mod health;
 pub mod jobs;
+pub mod keys;
+pub mod session;
 pub mod submit;
+pub mod tenants;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +15,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
-use crate::client::Client;
+use crate::client::{Client, Credentials};
+use crate::session::{Place, Session};
 use crate::up::{StateArgs, UpArgs};
 
 /// Everything went well.
@@ -55,7 +59,8 @@ pub struct Target {
     /// API key
     #[arg(long, env = "FFPROBE_API_KEY", hide_env_values = true, global = true)]
     pub api_key: Option<SecretString>,
-    /// File holding the API key. Default: the one that `probectl up` wrote on this machine
+    /// File holding the API key. Default: the session of `probectl login`, else the key that `probectl up` wrote on this
+    /// machine
     #[arg(long, env = "FFPROBE_API_KEY_FILE", global = true)]
     pub api_key_file: Option<PathBuf>,
 }
@@ -73,8 +78,16 @@ pub enum Command {
     Job(jobs::JobArgs),
     /// Show the result of a job
     Result(jobs::ResultArgs),
+    /// Exchange the API key for a session, which the other commands use
+    Login(session::LoginArgs),
+    /// End the session of `login`
+    Logout,
     /// Ask whether the service and its workers are well
     Health(health::HealthArgs),
+    /// List, create, rotate and revoke API keys
+    Keys(keys::KeysArgs),
+    /// List, create and change tenants; needs a platform key
+    Tenants(tenants::TenantsArgs),
     /// Bring the database schema up to date
     Migrate(admin::MigrateArgs),
     /// Make the first admin key of an installation and print it
@@ -84,15 +97,39 @@ pub enum Command {
 }
 
 impl Target {
-    /// A client for it. The key that `up` wrote is used for an installation on this machine only.
+    /// A client for it: with the key that was named, else with the session of `login`, else with the key that `up` wrote.
     pub fn client(&self, state: &StateArgs) -> Result<Client> {
-        let mut key =
-            shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?;
-        if key.is_none() && self.is_local() {
-            // no file, or not ours to read, means no key: the service then says what it needs
-            key = state.key_file().and_then(|f| std::fs::read_to_string(f).ok()).map(|k| k.trim().to_owned().into());
+        if let Some(key) = self.named_key()? {
+            return self.client_with_key(Some(key));
         }
+        match state.session_folder().and_then(|folder| Session::open(Place::new(&folder, &self.url))) {
+            Some(session) => self.client_with_session(session),
+            None => self.client_with_key(self.key(state)?),
+        }
+    }
+
+    /// A client with a key, or without credentials.
+    pub fn client_with_key(&self, key: Option<SecretString>) -> Result<Client> {
         Client::new(&self.url, key)
+    }
+
+    /// A client with a session.
+    pub fn client_with_session(&self, session: Session) -> Result<Client> {
+        Client::with(&self.url, Credentials::Session(session))
+    }
+
+    /// The key that was named, else the one that `up` wrote, which is used for an installation on this machine only.
+    pub fn key(&self, state: &StateArgs) -> Result<Option<SecretString>> {
+        let key = self.named_key()?;
+        if key.is_some() || !self.is_local() {
+            return Ok(key);
+        }
+        // no file, or not ours to read, means no key: the service then says what it needs
+        Ok(state.key_file().and_then(|f| std::fs::read_to_string(f).ok()).map(|k| k.trim().to_owned().into()))
+    }
+
+    fn named_key(&self) -> Result<Option<SecretString>> {
+        Ok(shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?)
     }
 
     fn is_local(&self) -> bool {
@@ -112,7 +149,11 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Jobs(args) => jobs::list(&client()?, args).await?,
         Command::Job(args) => jobs::show(&client()?, args).await?,
         Command::Result(args) => jobs::result(&client()?, args).await?,
+        Command::Login(args) => session::login(&cli.target, &cli.state, args).await?,
+        Command::Logout => session::logout(&cli.target, &cli.state).await?,
         Command::Health(args) => health::run(&client()?, args).await?,
+        Command::Keys(args) => keys::run(&client()?, args).await?,
+        Command::Tenants(args) => tenants::run(&client()?, args).await?,
         Command::Migrate(args) => admin::migrate(args).await.context("the schema was not brought up to date")?,
         Command::Bootstrap(args) => admin::bootstrap(args).await?,
         Command::Keygen => admin::keygen(),

@@ -5,6 +5,7 @@ pub mod client;
 pub mod commands;
 pub mod private;
 pub mod process;
+pub mod session;
 pub mod terminal;
 pub mod up;
 pub mod upload;

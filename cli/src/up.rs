@@ -55,6 +55,11 @@ impl StateArgs {
         self.inside(plan::RESUME)
     }
 
+    /// The folder in which `login` keeps sessions, if it can be told where it is.
+    pub fn session_folder(&self) -> Option<PathBuf> {
+        self.inside(plan::SESSIONS)
+    }
+
     fn inside(&self, name: &str) -> Option<PathBuf> {
         plan::state_dir(self, rustix::process::geteuid().is_root()).ok().map(|state| state.join(name))
     }
@@ -123,6 +128,7 @@ async fn open_house(mut plan: Plan, servers: &PrivateServers, programs: &mut Pro
     plan.state = servers.state_dir().to_owned();
     files::make_directories(&plan)?;
     let pepper = files::pepper(&plan)?;
+    files::jwt_secret(&plan)?;
     files::encryption_keys(&plan)?;
     let url = servers.database_url(DATABASE);
     let key = database::prepare(&url, &pepper, &plan).await?;

@@ -3,8 +3,12 @@
 
 pub mod key;
 pub mod principal;
+pub mod refresh;
 pub mod right;
+pub mod token;
 
 pub use key::{ApiKey, Pepper};
 pub use principal::{Principal, Standing, TenantLimits};
-pub use right::{Need, Right, Rights, Role};
+pub use refresh::RefreshToken;
+pub use right::{Need, Reach, Right, Rights, Role};
+pub use token::{AccessToken, NotTaken, TokenKeys};

@@ -3,9 +3,9 @@
 
 use sqlx::PgPool;
 
-use crate::access::{ApiKey, Pepper, Role};
+use crate::access::{ApiKey, Pepper, Reach, Role};
 use crate::error::Result;
-use crate::store::access::{self, Grants, NewKey, Reach};
+use crate::store::access::{self, Grants, NewKey};
 
 /// Name of the first tenant.
 pub const FIRST_TENANT: &str = "default";
@@ -29,16 +29,17 @@ pub fn mint() -> ApiKey {
 pub enum Bootstrap {
     /// The key is in force.
     Done,
-    /// There was an admin key already; this one was not stored.
+    /// There was an admin key with platform reach already, or this very key; it was not stored.
     NotNeeded,
 }
 
-/// Stores `key` as an admin key with platform reach, unless there is any admin key. The tenant is granted every media
+/// Stores `key` as an admin key with platform reach, unless one is in force or this one was stored before: what was revoked
+/// or has expired does not come back by a restart. The tenant is granted every media
 /// root and S3 profile when it is created; a tenant that exists keeps its grants.
 pub async fn first_admin(db: &PgPool, pepper: &Pepper, key: &ApiKey) -> Result<Bootstrap> {
     let mut tx = db.begin().await?;
     access::lock_bootstrap(&mut *tx).await?;
-    if access::any_admin_key(&mut *tx).await? {
+    if access::any_admin_key(&mut *tx).await? || access::find_key(&mut *tx, key.public_id()).await?.is_some() {
         return Ok(Bootstrap::NotNeeded);
     }
     let tenant = access::ensure_tenant(&mut *tx, FIRST_TENANT, &everything()).await?;

@@ -8,6 +8,7 @@ mod keys;
 mod redis;
 mod s3;
 mod secret;
+mod storage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,11 +17,12 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, networks};
+pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, network, networks};
 pub use keys::EncryptionArgs;
 pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
 pub use s3::{S3Args, S3Profile, S3Style};
 pub use secret::{read as read_secret, require_strong};
+pub use storage::{S3Place, StoragePlace};
 
 use crate::job::source::MediaRoot;
 
@@ -120,7 +122,8 @@ pub struct FileArgs {
     /// Folders that jobs may name: NAME=DIR,NAME=DIR. A tenant sees only those granted to it
     #[arg(long, env, default_value = "")]
     pub media_roots: String,
-    /// Where uploads are kept: file:///ABSOLUTE/DIRECTORY, the same volume for every API and worker
+    /// Where uploads are kept, the same place for every API and worker: file:///ABSOLUTE/DIRECTORY on a shared volume, or
+    /// s3://PROFILE/BUCKET/PREFIX with a profile of S3_PROFILES_FILE
     #[arg(long, env, default_value = "file:///var/lib/ffprobe-api/uploads")]
     pub storage_url: String,
 }
@@ -151,16 +154,9 @@ impl FileArgs {
         Ok(roots)
     }
 
-    /// The directory of the upload volume.
-    pub fn storage_dir(&self) -> Result<PathBuf, ConfigError> {
-        let dir = self.storage_url.strip_prefix("file://").filter(|d| d.starts_with('/'));
-        dir.map(PathBuf::from).ok_or_else(|| {
-            ConfigError::new(
-                "STORAGE_URL",
-                format!("'{}' is not a local directory", self.storage_url),
-                "write file:///ABSOLUTE/DIRECTORY",
-            )
-        })
+    /// The place where uploads are kept.
+    pub fn storage(&self, profiles: &[S3Profile]) -> Result<StoragePlace, ConfigError> {
+        StoragePlace::parse(&self.storage_url, profiles)
     }
 }
 
@@ -214,14 +210,6 @@ mod tests {
         for bad in ["a", "a=b", "a=/", "=/x", "a b=/x", "a=/x,a=/y", "a=/x/../y"] {
             let message = files(bad, "").roots().unwrap_err().to_string();
             assert!(message.starts_with("MEDIA_ROOTS: ") && message.contains("Fix: "), "{bad}: {message}");
-        }
-    }
-
-    #[test]
-    fn storage_is_an_absolute_directory() {
-        assert_eq!(files("", "file:///data/up").storage_dir().unwrap(), PathBuf::from("/data/up"));
-        for bad in ["/data", "file://data", "s3://bucket", ""] {
-            assert!(files("", bad).storage_dir().is_err(), "{bad}");
         }
     }
 }

@@ -61,8 +61,14 @@ codes! {
     ObjectNotAllowed = 400 "object_not_allowed" "Object not allowed",
     /// The cursor was not made by this service or was made for other filters.
     InvalidCursor = 400 "invalid_cursor" "Invalid cursor",
+    /// The refresh token is spent, over, or was never one (RFC 6749 section 5.2).
+    InvalidGrant = 400 "invalid_grant" "Refresh token not accepted",
     /// No credentials, or credentials that are wrong, expired or revoked.
     Unauthorized = 401 "unauthorized" "Unauthorized",
+    /// The access token is none of this service, or its session has ended.
+    InvalidToken = 401 "invalid_token" "Access token not accepted",
+    /// The access token has expired; the client refreshes it.
+    TokenExpired = 401 "token_expired" "Access token expired",
     /// The credentials are good, but do not carry the right that this route needs.
     Forbidden = 403 "forbidden" "Forbidden",
     /// The address that the request comes from is not allowed, by the key or by the operator.
@@ -83,6 +89,16 @@ codes! {
     JobEnded = 409 "job_ended" "The job has ended",
     /// Only jobs that failed or were canceled can be run again.
     NotRetryable = 409 "not_retryable" "The job cannot be run again",
+    /// Without this key nobody could manage the platform.
+    LastAdminKey = 409 "last_admin_key" "Last admin key",
+    /// The key was revoked, has expired or was rotated, and what was asked cannot be done to such a key.
+    KeyNotInForce = 409 "key_not_in_force" "Key not in force",
+    /// The tenant has as many API keys as it may.
+    TooManyKeys = 409 "too_many_keys" "Too many API keys",
+    /// Another tenant has the name.
+    TenantNameTaken = 409 "tenant_name_taken" "Tenant name already used",
+    /// The installation has as many tenants as it may.
+    TooManyTenants = 409 "too_many_tenants" "Too many tenants",
     /// The first request with this Idempotency-Key is still being handled.
     IdempotencyInProgress = 409 "idempotency_in_progress" "First request still in progress",
     /// The Idempotency-Key was used for another request.

@@ -51,6 +51,10 @@ id!(
     ApiKeyId, now_v7
 );
 id!(
+    /// What an API key was exchanged for: a family of tokens.
+    SessionId, now_v7
+);
+id!(
     /// An upload. Random, because its URL is handed around.
     UploadId, new_v4
 );

@@ -1,7 +1,7 @@
 //! What the API, the workers and the command line share, in four floors; a floor uses only those below it.
 //!
 //! ```text
-//! 3  lifecycle · bootstrap                      every change of a job's state; the first key
+//! 3  lifecycle · bootstrap · tenancy            every change of a job's state; the first key; every change of keys and tenants
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
 //! 1  job · media · packets · frames · completeness · access · upload · limit
@@ -32,5 +32,6 @@ pub mod store;
 
 pub mod bootstrap;
 pub mod lifecycle;
+pub mod tenancy;
 
 pub use error::{Code, Error, Result};

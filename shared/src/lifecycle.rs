@@ -74,16 +74,7 @@ pub async fn submit_once(
 ) -> Result<Submitted> {
     let mut tx = db.begin().await?;
     let id = JobId::new();
-    if !store::idempotency::reserve(&mut *tx, new.tenant, request, id).await? {
-        let kept = store::idempotency::find(&mut *tx, new.tenant, &request.key).await?;
-        // forgotten between the two looks: as if it were still in progress
-        let kept = kept.ok_or_else(|| {
-            Error::new(Code::IdempotencyInProgress, "The Idempotency-Key was just released. Repeat the request.")
-        })?;
-        if kept.operation != request.operation || kept.fingerprint != request.fingerprint {
-            let detail = "This Idempotency-Key was used for another request. Send the same body as then, or a new key.";
-            return Err(Error::new(Code::IdempotencyMismatch, detail));
-        }
+    if let Some(kept) = store::idempotency::begin(&mut tx, new.tenant, request, id.0).await? {
         return Ok(Submitted::Repeated(kept));
     }
     let job = accept(&mut tx, id, new).await?;

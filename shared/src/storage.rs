@@ -5,11 +5,13 @@
 //! [`Appending`]. No file call runs on the runtime's threads.
 
 mod local;
+mod s3;
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::{ConfigError, S3Place, S3Profile, StoragePlace};
 use crate::error::{Code, Error, Result};
 use crate::id::{InstallationId, UploadId};
 use crate::upload::Hasher;
@@ -19,13 +21,34 @@ use crate::upload::Hasher;
 pub enum Storage {
     /// A directory that every API and worker has mounted.
     Local(local::Volume),
+    /// A place in a bucket.
+    S3(s3::Bucket),
 }
 
-/// An upload whose bytes are arriving, held by this process alone. Dropping it keeps the bytes.
+/// Where the bytes of a complete upload can be read.
+#[derive(Debug, Clone)]
+pub enum Place<'a> {
+    /// In a file.
+    File(PathBuf),
+    /// In an object.
+    Object {
+        /// With these keys.
+        profile: &'a S3Profile,
+        /// In this bucket.
+        bucket: &'a str,
+        /// By this key.
+        key: String,
+    },
+}
+
+/// An upload whose bytes are arriving, held by this process alone. Dropping it keeps the bytes. A call that was begun comes
+/// to its end though nobody polls it any more, and calls that wait for each other get on.
 #[derive(Debug, Clone)]
 pub enum Appending {
     /// A file.
     Local(local::Tail),
+    /// Parts of an object.
+    S3(s3::Tail),
 }
 
 /// Bytes on their way to the storage, and the digests that are taken of them on the way.
@@ -47,10 +70,39 @@ impl Storage {
         Self::Local(local::Volume::new(dir))
     }
 
-    /// The directory of the volume.
-    pub fn dir(&self) -> &Path {
+    /// The storage in this place; touches nothing yet.
+    pub fn open(place: StoragePlace) -> io::Result<Self> {
+        Ok(match place {
+            StoragePlace::Directory(dir) => Self::new(dir),
+            StoragePlace::S3(place) => Self::S3(s3::Bucket::new(*place)?),
+        })
+    }
+
+    /// The most bytes of one upload that it can take, where there is such a bound.
+    pub fn most_bytes(&self) -> Option<u64> {
         match self {
-            Self::Local(volume) => volume.dir(),
+            Self::Local(_) => None,
+            Self::S3(_) => Some(s3::MOST_BYTES),
+        }
+    }
+
+    /// Refuses uploads so large that they could be begun and not ended.
+    pub fn check_limit(&self, max_upload_bytes: u64) -> Result<(), ConfigError> {
+        match self.most_bytes() {
+            Some(most) if max_upload_bytes > most => Err(ConfigError::new(
+                "MAX_UPLOAD_BYTES",
+                format!("{max_upload_bytes} bytes are more than an object that is made of parts can have here"),
+                format!("set it to {most} at most, or keep uploads on a volume (STORAGE_URL)"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this object of a bucket is one of the storage's own, which no job may name.
+    pub fn holds(&self, bucket: &str, key: &str) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::S3(own) => own.place().holds(bucket, key),
         }
     }
 
@@ -58,6 +110,7 @@ impl Storage {
     pub async fn mark(&self, installation: InstallationId) -> io::Result<()> {
         match self {
             Self::Local(volume) => volume.mark(installation).await,
+            Self::S3(bucket) => bucket.mark(installation).await,
         }
     }
 
@@ -65,13 +118,26 @@ impl Storage {
     pub fn belongs_to(&self, installation: InstallationId) -> bool {
         match self {
             Self::Local(volume) => volume.belongs_to(installation),
+            Self::S3(bucket) => bucket.belongs_to(installation),
+        }
+    }
+
+    /// Whether it can be reached at all. Blocks like [`Self::belongs_to`].
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Local(volume) => volume.dir().is_dir(),
+            Self::S3(bucket) => bucket.is_there(),
         }
     }
 
     /// Where the bytes of a complete upload lie.
-    pub fn data_path(&self, id: UploadId) -> PathBuf {
+    pub fn place(&self, id: UploadId) -> Place<'_> {
         match self {
-            Self::Local(volume) => volume.data_path(id),
+            Self::Local(volume) => Place::File(volume.data_path(id)),
+            Self::S3(own) => {
+                let S3Place { profile, bucket, .. } = own.place();
+                Place::Object { profile, bucket, key: own.data_key(id) }
+            }
         }
     }
 
@@ -79,6 +145,7 @@ impl Storage {
     pub async fn create(&self, id: UploadId) -> Result<Appending> {
         match self {
             Self::Local(volume) => volume.create(id).await.map(Appending::Local),
+            Self::S3(bucket) => bucket.create(id).await.map(Appending::S3),
         }
     }
 
@@ -87,6 +154,7 @@ impl Storage {
     pub async fn append(&self, id: UploadId, received: u64) -> Result<(Appending, u64)> {
         match self {
             Self::Local(volume) => volume.append(id, received).await.map(|(tail, at)| (Appending::Local(tail), at)),
+            Self::S3(bucket) => bucket.append(id, received).await.map(|(tail, at)| (Appending::S3(tail), at)),
         }
     }
 
@@ -94,6 +162,7 @@ impl Storage {
     pub async fn stored(&self, id: UploadId, received: u64) -> Result<u64> {
         match self {
             Self::Local(volume) => volume.stored(id, received).await,
+            Self::S3(bucket) => bucket.stored(id, received).await,
         }
     }
 
@@ -101,6 +170,16 @@ impl Storage {
     pub async fn exists(&self, id: UploadId) -> Result<bool> {
         match self {
             Self::Local(volume) => volume.exists(id).await,
+            Self::S3(bucket) => bucket.exists(id).await,
+        }
+    }
+
+    /// Makes one readable whole of an upload's `size` bytes, all of which are durable. Repeating it changes nothing. Until
+    /// then a bucket gives back only the first bytes and those that were synced and do not count yet; a file gives all.
+    pub async fn complete(&self, id: UploadId, size: u64) -> Result<()> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::S3(bucket) => bucket.complete(id, size).await,
         }
     }
 
@@ -108,6 +187,7 @@ impl Storage {
     pub async fn head(&self, id: UploadId, most: usize) -> Result<Vec<u8>> {
         match self {
             Self::Local(volume) => volume.head(id, most).await,
+            Self::S3(bucket) => bucket.head(id, most).await,
         }
     }
 
@@ -115,6 +195,7 @@ impl Storage {
     pub async fn digest(&self, id: UploadId, at: u64, most: u64, hasher: Hasher) -> Result<(Hasher, u64)> {
         match self {
             Self::Local(volume) => volume.digest(id, at, most, hasher).await,
+            Self::S3(bucket) => bucket.digest(id, at, most, hasher).await,
         }
     }
 
@@ -122,6 +203,7 @@ impl Storage {
     pub async fn free_bytes(&self) -> Result<Option<u64>> {
         match self {
             Self::Local(volume) => volume.free_bytes().await.map(Some),
+            Self::S3(_) => Ok(None),
         }
     }
 
@@ -129,6 +211,7 @@ impl Storage {
     pub async fn remove(&self, id: UploadId) -> Result<()> {
         match self {
             Self::Local(volume) => volume.remove(id).await,
+            Self::S3(bucket) => bucket.remove(id).await,
         }
     }
 
@@ -136,6 +219,7 @@ impl Storage {
     pub async fn list(&self, age: Duration) -> Result<Vec<UploadId>> {
         match self {
             Self::Local(volume) => volume.list(age).await,
+            Self::S3(bucket) => bucket.list(age).await,
         }
     }
 }
@@ -146,6 +230,7 @@ impl Appending {
     pub async fn write(&self, batch: Batch) -> Result<Batch> {
         match self {
             Self::Local(tail) => tail.write(batch).await,
+            Self::S3(tail) => tail.write(batch).await,
         }
     }
 
@@ -153,6 +238,15 @@ impl Appending {
     pub async fn sync(&self) -> Result<()> {
         match self {
             Self::Local(tail) => tail.sync().await,
+            Self::S3(tail) => tail.sync().await,
+        }
+    }
+
+    /// The row counts so many bytes by now. A storage that keeps bytes twice until then need not any longer.
+    pub fn counted(&self, bytes: u64) {
+        match self {
+            Self::Local(_) => {}
+            Self::S3(tail) => tail.counted(bytes),
         }
     }
 
@@ -160,6 +254,7 @@ impl Appending {
     pub async fn truncate(&self, length: u64) -> Result<()> {
         match self {
             Self::Local(tail) => tail.truncate(length).await,
+            Self::S3(tail) => tail.truncate(length).await,
         }
     }
 
@@ -167,6 +262,16 @@ impl Appending {
     pub async fn copy(&self, part: UploadId, from: u64, at: u64, most: u64) -> Result<u64> {
         match self {
             Self::Local(tail) => tail.copy(part, from, at, most).await,
+            Self::S3(tail) => tail.copy(part, from, at, most).await,
+        }
+    }
+}
+
+impl std::fmt::Display for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(volume) => volume.dir().display().fmt(f),
+            Self::S3(bucket) => bucket.place().fmt(f),
         }
     }
 }

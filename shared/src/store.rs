@@ -10,6 +10,7 @@ pub mod lane;
 pub mod leader;
 pub mod result;
 pub mod reuse;
+pub mod session;
 pub mod upload;
 pub mod worker;
 

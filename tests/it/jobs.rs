@@ -119,16 +119,7 @@ async fn lists_are_newest_first_and_paged() {
     assert_eq!(count("state=running,queued&profile=standard").await, 5);
     assert_eq!(count("created_from=2000-01-01T00:00:00Z").await, 5);
     assert_eq!(count("created_before=2000-01-01T00:00:00Z").await, 0);
-    for bad in [
-        "state=done",
-        "limit=0",
-        "limit=201",
-        "limit=x",
-        "color=red",
-        "include=all",
-        "limit=21&include=result",
-        "created_from=yesterday",
-    ] {
+    for bad in ["state=done", "limit=0", "limit=201", "limit=x", "color=red", "include=all", "created_from=yesterday"] {
         http.get(&format!("/api/v1/jobs?{bad}")).await.problem(400, "bad_request");
     }
     for bad in ["cursor=abc", "cursor="] {

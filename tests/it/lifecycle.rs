@@ -157,7 +157,7 @@ async fn failures_retry_or_end_by_their_class() {
     assert_eq!(again.job.attempt, 2);
     lifecycle::fail(db, &again, &transient, None, 0.5).await.expect("asks");
     assert_eq!(state(db, &claim).await, JobState::Failed, "attempts are used up");
-    let attempts = store::attempt::list(db, job.id).await.expect("lists");
+    let attempts = store::attempt::list(db, job.id, 0, 100).await.expect("lists");
     assert_eq!(attempts.len(), 2);
     assert_eq!(attempts[0].stderr_tail.as_deref(), Some("tail"));
 
@@ -297,7 +297,7 @@ async fn a_retry_keeps_the_history_and_gives_new_attempts() {
     assert_eq!((job.attempt, job.max_attempts, job.failure), (1, 4, None));
     let claim = lifecycle::claim(db, id, &worker(&["media"])).await.expect("asks").expect("is to be had");
     lifecycle::finish(db, &claim, &result(), "").await.expect("finishes");
-    let attempts = store::attempt::list(db, id).await.expect("lists");
+    let attempts = store::attempt::list(db, id, 0, 100).await.expect("lists");
     assert_eq!(attempts.len(), 2);
     assert!(attempts.iter().all(|a| a.ended_at.is_some()));
 }

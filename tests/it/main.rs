@@ -8,17 +8,21 @@
 )]
 
 mod attacks;
+mod bucket;
 mod changes;
 mod chaos;
 mod cli;
 mod clients;
 mod completeness;
+mod contract;
+mod conventions;
 mod corpus;
 mod health;
 mod hostile;
 mod huge;
 mod inputs;
 mod jobs;
+mod keys;
 mod lifecycle;
 mod limits;
 mod media;
@@ -29,10 +33,13 @@ mod recovery;
 mod remote;
 mod requests;
 mod reuse;
+mod rights;
 mod scans;
 mod sentinel;
 mod settings;
+mod tenants;
 mod tidy;
+mod tokens;
 mod trio;
 mod tus;
 mod up;

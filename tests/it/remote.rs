@@ -87,7 +87,7 @@ async fn submit(http: &Http, body: &Value) -> String {
 }
 
 /// Waits until `what` comes true and returns what it found.
-async fn until<T>(what: &str, find: impl AsyncFn() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, find: impl AsyncFn() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = find().await {
@@ -99,7 +99,7 @@ async fn until<T>(what: &str, find: impl AsyncFn() -> Option<T>) -> T {
 }
 
 /// A WAV file of so many bytes that holds a tone of noise: `packets` reads all of it, in order.
-fn wav(bytes: usize) -> Vec<u8> {
+pub(super) fn wav(bytes: usize) -> Vec<u8> {
     let data = (bytes - 44) & !3;
     let mut file = b"RIFF".to_vec();
     file.extend(u32::try_from(36 + data).expect("small").to_le_bytes());

@@ -25,6 +25,8 @@ async fn the_api_refuses_wrong_settings() {
     let empty = installation.folder().join("empty");
     std::fs::write(&empty, "\n").expect("writes");
     let empty = empty.display().to_string();
+    let pepper =
+        good.iter().find(|(name, _)| name == "API_KEY_PEPPER").map(|(_, value)| value.as_str()).expect("a pepper");
     let rows: &[(&str, Option<&str>, &str)] = &[
         ("API_KEY_PEPPER", None, "API_KEY_PEPPER: it is not set"),
         ("API_KEY_PEPPER", Some(""), "API_KEY_PEPPER: it is not set"),
@@ -32,11 +34,23 @@ async fn the_api_refuses_wrong_settings() {
         ("API_KEY_PEPPER", Some("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "repeats"),
         ("API_KEY_PEPPER", Some("changeme-changeme-0123456789-abcdefgh"), "placeholder"),
         ("API_KEY_PEPPER_FILE", Some("/nowhere"), "both API_KEY_PEPPER and API_KEY_PEPPER_FILE"),
+        ("JWT_SECRET", None, "JWT_SECRET: it is not set"),
+        ("JWT_SECRET", Some("short"), "JWT_SECRET: it is shorter than 32"),
+        ("JWT_SECRET", Some("default-default-0123456789-abcdefghij"), "JWT_SECRET: it contains 'default'"),
+        ("JWT_SECRET", Some(pepper), "JWT_SECRET: it is the same as API_KEY_PEPPER"),
+        ("JWT_SECRET_FILE", Some(&empty), "both JWT_SECRET and JWT_SECRET_FILE"),
+        ("JWT_SECRET_PREVIOUS", Some("short"), "JWT_SECRET_PREVIOUS: it is shorter than 32"),
+        ("JWT_SECRET_PREVIOUS", Some(tests::JWT_SECRET), "JWT_SECRET_PREVIOUS: it is the same as JWT_SECRET"),
+        ("JWT_SECRET_PREVIOUS_FILE", Some(&empty), "JWT_SECRET_PREVIOUS: the file"),
+        ("ACCESS_TOKEN_TTL", Some("0"), "ACCESS_TOKEN_TTL"),
+        ("ACCESS_TOKEN_TTL", Some("604800"), "ACCESS_TOKEN_TTL: an access token is short-lived"),
+        ("REFRESH_TOKEN_TTL", Some("900"), "REFRESH_TOKEN_TTL: it is not longer than ACCESS_TOKEN_TTL"),
+        ("SESSION_TTL", Some("3600"), "SESSION_TTL: it is shorter than REFRESH_TOKEN_TTL"),
         ("DATABASE_URL", Some("mysql://x"), "DATABASE_URL: it is not a PostgreSQL URL"),
         ("REDIS_URL", Some("http://x"), "REDIS_URL: it is not a Redis URL"),
         ("MEDIA_ROOTS", Some("media"), "MEDIA_ROOTS: 'media' has no '='"),
         ("MEDIA_ROOTS", Some("a=relative"), "MEDIA_ROOTS: 'relative' is not an absolute directory"),
-        ("STORAGE_URL", Some("/data"), "STORAGE_URL: '/data' is not a local directory"),
+        ("STORAGE_URL", Some("/data"), "STORAGE_URL: '/data' is neither a local directory nor"),
         ("BASE_URL", Some("probe.example.com"), "BASE_URL"),
         ("METRICS_ADDR", Some("9464"), "METRICS_ADDR"),
         ("LOG_LEVEL", Some("=nonsense="), "LOG_LEVEL"),
@@ -53,7 +67,10 @@ async fn the_api_refuses_wrong_settings() {
         let message = refusal("ffprobe-api", &with(&good, name, *value));
         let named = message.contains(wanted) || message.to_uppercase().replace('-', "_").contains(wanted);
         assert!(named, "{name}={value:?}: {message}");
-        assert!(!message.contains(GOOD) && !message.contains("f3a1c05d"), "a secret stands in the message: {message}");
+        assert!(
+            !message.contains(GOOD) && !message.contains("f3a1c05d") && !message.contains(tests::JWT_SECRET),
+            "a secret stands in the message: {message}"
+        );
     }
 }
 

@@ -62,9 +62,9 @@ struct Finding {
 }
 
 /// A file of the repository: its path from the root, its text, and its code (text without comments and literals).
-struct File {
+pub(super) struct File {
     path: String,
-    text: String,
+    pub(super) text: String,
     code: String,
 }
 
@@ -387,7 +387,7 @@ fn rust_files() -> Vec<File> {
 }
 
 /// The files below these folders whose names end so, in the order of their paths.
-fn files(folders: &[&str], ending: &str) -> Vec<File> {
+pub(super) fn files(folders: &[&str], ending: &str) -> Vec<File> {
     let mut paths = Vec::new();
     for folder in folders {
         walk(&root().join(folder), &mut paths);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tests::http::rest_of;
 use tests::{Answer, Http, Installation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// A body of `pieces` pieces of `size` zero bytes, made piece by piece so that the test itself stays small.
@@ -103,8 +104,7 @@ async fn a_client_that_asks_first_sends_nothing_in_vain() {
         installation.key
     );
     stream.write_all(head.as_bytes()).await.expect("sends");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answers");
+    let answer = rest_of(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 

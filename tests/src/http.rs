@@ -1,8 +1,18 @@
 //! A small HTTP client that shows what a client sees: status, headers and body.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest time for a request and its answer: nothing may hang the suite for ever.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Longest wait for the end of what a raw connection says.
+const RAW_LONGEST: Duration = Duration::from_secs(120);
 
 /// Requests to one API with one key.
 #[derive(Clone)]
@@ -28,7 +38,7 @@ pub struct Answer {
 impl Http {
     /// Requests to the API at `url`.
     pub fn new(url: String, key: Option<String>) -> Self {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = reqwest::Client::builder().no_proxy().timeout(LONGEST).build().expect("a client");
         Self { client, url, key }
     }
 
@@ -59,6 +69,16 @@ impl Http {
     /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         Answer::of(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// PATCH of JSON.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
     }
 
     /// Uploads bytes and returns the upload's id.
@@ -115,4 +135,12 @@ impl Answer {
         assert!(detail.ends_with(['.', ')']) && detail.len() > 20, "a detail says what to do: {detail}");
         detail
     }
+}
+
+/// What a raw connection still says, up to its end.
+pub async fn rest_of(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let read = timeout(RAW_LONGEST, stream.read_to_string(&mut text)).await;
+    read.expect("the other side closes the connection").expect("text");
+    text
 }

@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared::access::{Pepper, Role};
+use shared::access::{Pepper, Reach, Role};
 use shared::bootstrap::{first_admin, mint};
-use shared::store::access::{Grants, NewKey, Reach, ensure_tenant, insert_key};
+use shared::id::{ApiKeyId, TenantId};
+use shared::store::access::{Grants, NewKey, ensure_tenant, insert_key};
 use shared::store::{self, Pool};
 use tempfile::TempDir;
 
@@ -18,6 +19,9 @@ use crate::servers::{Servers, servers};
 
 /// A pepper like any other.
 const PEPPER: &str = "f3a1c05d7e924b68a0d1e2f3948576b1c2d3e4f5";
+
+/// What signs access tokens.
+pub const JWT_SECRET: &str = "b7d20e5c4f1a8396d2e4c6a8b0f19375e1d3c5b7";
 
 /// A key that nobody else has.
 const ENCRYPTION_KEYS: &str = "test:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
@@ -88,6 +92,7 @@ impl Installation {
             ("MEDIA_ROOTS", format!("media={}", self.media().display())),
             ("STORAGE_URL", format!("file://{}", self.uploads().display())),
             ("API_KEY_PEPPER", PEPPER.to_owned()),
+            ("JWT_SECRET", JWT_SECRET.to_owned()),
             ("ENCRYPTION_KEYS", ENCRYPTION_KEYS.to_owned()),
             ("API_PORT", "0".to_owned()),
             ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
@@ -151,9 +156,14 @@ impl Installation {
 
     /// Runs `probectl` against it.
     pub fn probectl(&self, http: &Http, arguments: &[&str]) -> Program {
+        self.probectl_as(http, arguments, Some(&self.key))
+    }
+
+    /// Runs `probectl` against it with another key, or none.
+    pub fn probectl_as(&self, http: &Http, arguments: &[&str], key: Option<&str>) -> Program {
         let mut environment = self.environment();
         environment.push(("FFPROBE_API_URL".into(), http.url().to_owned()));
-        environment.push(("FFPROBE_API_KEY".into(), self.key.clone()));
+        environment.extend(key.map(|key| ("FFPROBE_API_KEY".into(), key.to_owned())));
         environment.push(("FFPROBE_API_STATE_DIR".into(), self.folder.path().join("state").display().to_string()));
         Program::start("probectl", &binaries::path("probectl"), arguments, &environment)
     }
@@ -168,6 +178,32 @@ impl Installation {
         let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach: Reach::Tenant };
         insert_key(&self.db, &new).await.expect("a key");
         key.expose().to_owned()
+    }
+
+    /// A key whatever the API would say to it: of a tenant that exists, with a role, a reach, and scopes if any are named.
+    pub async fn key_of(
+        &self,
+        tenant: TenantId,
+        role: Role,
+        reach: Reach,
+        scopes: Option<&[&str]>,
+    ) -> (ApiKeyId, String) {
+        let key = mint();
+        let digest = key.digest(&Pepper::new(PEPPER.to_owned().into()));
+        let new = NewKey { tenant, public_id: key.public_id(), digest, name: "test", role, reach };
+        let id = insert_key(&self.db, &new).await.expect("a key");
+        sqlx::query("update api_key set scopes = $2 where id = $1")
+            .bind(id)
+            .bind(scopes)
+            .execute(&self.db)
+            .await
+            .expect("narrows");
+        (id, key.expose().to_owned())
+    }
+
+    /// The tenant of this name, made if it is missing; it is granted nothing.
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        ensure_tenant(&self.db, name, &Grants::default()).await.expect("a tenant")
     }
 
     /// Writes a file into the media root and returns the path a job names.

@@ -27,5 +27,5 @@ pub mod slow;
 pub mod tls;
 
 pub use http::{Answer, Http};
-pub use installation::Installation;
+pub use installation::{Installation, JWT_SECRET};
 pub use process::Program;

@@ -98,12 +98,17 @@ impl Program {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_at_most(PATIENCE)
+    }
+
+    /// Waits for the end of one that may take longer, or shall be quicker, than others.
+    pub fn wait_at_most(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("can be asked") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} did not end within {PATIENCE:?}:\n{}", self.name, self.log());
+            assert!(Instant::now() < deadline, "{} did not end within {patience:?}:\n{}", self.name, self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

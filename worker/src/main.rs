@@ -76,9 +76,9 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     telemetry::init_logs(&args.telemetry)?;
     // every setting is checked before anything is touched
     let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
-    let (roots, storage) = (MediaRoots::new(args.files.roots()?), Storage::new(args.files.storage_dir()?));
-
     let (keys, remotes) = (args.encryption.keys()?, args.remotes()?);
+    let (roots, storage) = (MediaRoots::new(args.files.roots()?), args.files.storage(&remotes.s3)?);
+    let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;
     let (ffprobe, protections) = if args.has(Role::Probe) {
         let (ffprobe, protections) = find_ffprobe(&args).await?;
         report(&protections);

@@ -90,13 +90,16 @@ fn met_limits_before(claim: &Claim) -> bool {
     claim.job.failure.as_ref().is_some_and(|f| f.class == FailureClass::Resource)
 }
 
+/// Most attempts of a job that are looked at; only retries by hand make so many.
+const LOOKED_AT: i64 = 1_000;
+
 /// A limit that was met is final, unless the operator wants one more try and none was made.
 async fn decide_retry(worker: &Worker, claim: &Claim, failure: &mut Failure) {
     if failure.class != FailureClass::Resource || worker.resource_retry == ResourceRetry::Never {
         return;
     }
     // the attempt before may have ended otherwise; what cannot be read counts as a try
-    let attempts = store::attempt::list(&worker.db, claim.job.id).await;
+    let attempts = store::attempt::list(&worker.db, claim.job.id, 0, LOOKED_AT).await;
     let met_before = |a: &Attempt| a.failure.as_ref().is_some_and(|f| f.class == FailureClass::Resource);
     failure.retryable = attempts.is_ok_and(|attempts| !attempts.iter().any(met_before));
 }

@@ -68,6 +68,7 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
         if round.is_multiple_of(SLOW_EVERY) {
             duty("forget dead workers", forget_workers(&worker)).await;
             duty("forget idempotency keys", forget_keys(&worker)).await;
+            duty("forget sessions that are over", forget_sessions(&worker)).await;
             duty("forget uploads that are gone", forget_uploads(&worker)).await;
             erase_all(&worker, retention, round).await;
         }
@@ -174,6 +175,16 @@ async fn forget_workers(worker: &Worker) -> Result<()> {
 async fn forget_keys(worker: &Worker) -> Result<()> {
     for _ in 0..BATCHES {
         if store::idempotency::prune(&worker.db, IDEMPOTENCY_AGE, ROW_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets sessions and refresh tokens whose time is over.
+async fn forget_sessions(worker: &Worker) -> Result<()> {
+    for _ in 0..BATCHES {
+        if store::session::prune(&worker.db, ROW_BATCH).await? == 0 {
             break;
         }
     }

@@ -1,7 +1,7 @@
-//! What keys open, remembered for a second: a busy client costs one look-up a second and process instead of one a request. A
+//! What keys and tokens open, remembered for a second: a busy client costs one look-up a second and process instead of one a request. A
 //! change rings [`Bell::Access`] and is forgotten at once; if the bell is lost, the second is what revocation takes.
 //!
-//! Keys that do not exist are not remembered: a key works as soon as it is made, and guesses fill no memory.
+//! Those that do not exist are not remembered: a key works as soon as it is made, and guesses fill no memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,20 +26,44 @@ pub struct Known {
     pub principal: Arc<Principal>,
 }
 
-/// The keys that this process looked up within the last second.
-#[derive(Default)]
-pub struct Remembered(Mutex<HashMap<String, (Instant, Known)>>);
+/// Something that a tenant's bell makes forgotten.
+pub trait OfTenant: Clone {
+    /// The tenant.
+    fn tenant(&self) -> TenantId;
+}
 
-impl Remembered {
-    /// What is remembered of a key, if that is young enough.
-    pub fn get(&self, public_id: &str, now: Instant) -> Option<Known> {
+impl OfTenant for Known {
+    fn tenant(&self) -> TenantId {
+        self.principal.tenant
+    }
+}
+
+/// Whoever bears the tokens of a session.
+impl OfTenant for Arc<Principal> {
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+}
+
+/// What this process looked up within the last second, by public id or by id.
+pub struct Remembered<T>(Mutex<HashMap<String, (Instant, T)>>);
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: OfTenant> Remembered<T> {
+    /// What is remembered under an id, if that is young enough.
+    pub fn get(&self, id: &str, now: Instant) -> Option<T> {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, known) = keys.get(public_id)?;
+        let (at, known) = keys.get(id)?;
         (now.duration_since(*at) < BELIEVED).then(|| known.clone())
     }
 
-    /// Remembers a key that was looked up at `asked`, the instant before the question.
-    pub fn put(&self, public_id: &str, known: Known, asked: Instant) {
+    /// Remembers what was looked up at `asked`, the instant before the question.
+    pub fn put(&self, id: &str, known: T, asked: Instant) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= MOST {
             keys.retain(|_, (at, _)| asked.duration_since(*at) < BELIEVED);
@@ -47,11 +71,12 @@ impl Remembered {
         if keys.len() >= MOST {
             keys.clear();
         }
-        keys.insert(public_id.to_owned(), (asked, known));
+        keys.insert(id.to_owned(), (asked, known));
     }
 
-    fn forget(&self, tenant: TenantId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, k)| k.principal.tenant != tenant);
+    /// Forgets what is a tenant's.
+    pub fn forget(&self, tenant: TenantId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, known)| known.tenant() != tenant);
     }
 
     fn forget_all(&self) {
@@ -83,6 +108,8 @@ mod tests {
             tenant,
             key: ApiKeyId::new(),
             key_public_id: "x".into(),
+            session: None,
+            expires_at: None,
             role: Role::Viewer,
             platform: false,
             rights: Rights::of_role(Role::Viewer, false),

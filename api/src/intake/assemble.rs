@@ -31,15 +31,16 @@ pub async fn assemble(app: &Arc<App>, hold: Hold, mut upload: Upload) -> Result<
         };
         let end = begin.saturating_add(size);
         while at < end {
-            let copied = tail.copy(*id, at - begin, at, (end - at).min(PIECE)).await?;
+            let copied = hold.during(at, tail.copy(*id, at - begin, at, (end - at).min(PIECE))).await?;
             if copied == 0 {
                 return Err(Error::internal(format!("the part {id} is shorter than its row says")));
             }
-            tail.sync().await?;
+            hold.during(at, tail.sync()).await?;
             at += copied;
             if !hold.renew(at).await? {
                 return Err(locked());
             }
+            tail.counted(at);
         }
         begin = end;
     }

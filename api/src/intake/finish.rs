@@ -28,6 +28,8 @@ pub const HEAD_BYTES: usize = 4096;
 pub async fn finish(app: &Arc<App>, hold: Hold, upload: &Upload, whole: Option<Hasher>) -> Result<Upload, Error> {
     let size = upload.offset();
     let checked = async {
+        // a store takes its time over thousands of parts
+        hold.during(size, app.storage.complete(upload.id, size)).await?;
         if !upload.is_partial() {
             check_content(app, upload).await?;
         }
@@ -90,14 +92,12 @@ async fn digest(app: &App, hold: &Hold, upload: &Upload, whole: Option<Hasher>) 
         if app.draining.is_cancelled() {
             return Err(Error::unavailable("The service", "it stops; another process takes the digest"));
         }
-        let (next, read) = app.storage.digest(hold.id, at, (size - at).min(READ_BACK), hasher).await?;
+        let reading = app.storage.digest(hold.id, at, (size - at).min(READ_BACK), hasher);
+        let (next, read) = hold.during(size, reading).await?;
         if read == 0 {
             return Err(Error::internal("stored bytes cannot be read back"));
         }
         (hasher, at) = (next, at + read);
-        if !hold.renew(size).await? {
-            return Err(locked());
-        }
     }
     let sha256 = hasher.finish();
     match &upload.sha256_expected {

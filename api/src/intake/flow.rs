@@ -10,15 +10,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use shared::storage::{self, Appending, Batch};
-use shared::store;
 use shared::upload::Hasher;
 use shared::{Code, Error};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::pace::Pace;
 use super::{BLIND, BUFFERS, COUNT_EVERY, LARGEST_BATCH, Resume, SMALLEST_BATCH, UNCOUNTED_BYTES, UNCOUNTED_TIME};
 use crate::App;
-use crate::hold::{Hold, LEASE, locked};
+use crate::hold::{Hold, locked};
 
 /// How often a batch that is not full is written, and the clocks are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -29,8 +28,8 @@ const RENEW: Duration = Duration::from_millis(900);
 const LAST_READS: Duration = Duration::from_millis(300);
 const LAST_READ: Duration = Duration::from_millis(30);
 
-/// What a count learned: the offset it moved to, who wants the upload (`None`: the hold is lost), and the free bytes.
-type Counted = (u64, Result<(Option<bool>, Option<u64>), Error>);
+/// What a count learned: the offset it moved to, whether the hold is still ours, and the free bytes.
+type Counted = (u64, Result<(bool, Option<u64>), Error>);
 
 /// A body on its way to the disk.
 pub(super) struct Flow<'a> {
@@ -59,7 +58,7 @@ pub(super) struct Flow<'a> {
     /// The body went on where the upload ended.
     pub(super) overflowed: bool,
     writing: Option<BoxFuture<'static, Result<Batch, Error>>>,
-    counting: Option<BoxFuture<'static, Counted>>,
+    counting: Option<BoxFuture<'a, Counted>>,
     /// When the last count began, and when the last one that was heard of did.
     count_begun: Instant,
     heard: Instant,
@@ -125,7 +124,7 @@ impl<'a> Flow<'a> {
                     pace.check(willing, Instant::now())?;
                     self.begin_write();
                     if self.heard.elapsed() > BLIND {
-                        return Err(Error::unavailable("The database", "no count of an upload was heard of"));
+                        return Err(Error::unavailable("The database or the storage", "no count of an upload was heard of"));
                     }
                 }
                 frame = body.frame(), if willing => {
@@ -151,8 +150,7 @@ impl<'a> Flow<'a> {
         while Instant::now() < until {
             while !self.left.is_empty() || self.buffer.len() >= self.batch {
                 self.begin_write();
-                let Some(writing) = self.writing.take() else { break };
-                self.wrote(writing.await)?;
+                self.get_on().await?;
             }
             match timeout(LAST_READ, body.frame()).await {
                 Ok(None) => return Ok(true),
@@ -257,19 +255,16 @@ impl<'a> Flow<'a> {
         }
         self.count_begun = Instant::now();
         let to = if self.steady { self.written } else { self.start };
-        let (app, tail, moves) = (Arc::clone(self.app), self.tail.clone(), to > self.counted);
-        let (id, token) = (self.hold.id, self.hold.token);
+        let (app, hold, tail, before) = (self.app, self.hold, self.tail.clone(), self.counted);
         self.counting = Some(
             async move {
                 let counted = async {
                     let mut free = None;
-                    if moves {
-                        tail.sync().await?;
+                    if to > before {
+                        hold.during(before, tail.sync()).await?;
                         free = app.storage.free_bytes().await?;
                     }
-                    let expiry = app.limits.upload_expiry;
-                    let wanted = store::upload::hold::renew(&app.db, id, token, to, LEASE, expiry).await?;
-                    Ok((wanted, free))
+                    Ok((hold.renew(to).await?, free))
                 };
                 (to, counted.await)
             }
@@ -278,7 +273,7 @@ impl<'a> Flow<'a> {
     }
 
     fn heard_of(&mut self, (to, answer): Counted) -> Result<(), Error> {
-        let (wanted, free) = match answer {
+        let (held, free) = match answer {
             Ok(answer) => answer,
             // PostgreSQL is away: go on for a while, the next count says the same and more
             Err(error) if error.code() == Code::Unavailable => {
@@ -287,16 +282,13 @@ impl<'a> Flow<'a> {
             }
             Err(error) => return Err(error),
         };
-        let Some(wanted) = wanted else {
-            self.hold.wanted.cancel();
+        if !held {
             return Err(locked());
-        };
-        if wanted {
-            self.hold.wanted.cancel();
         }
         self.heard = Instant::now();
         if self.steady {
             self.counted = to;
+            self.tail.counted(to);
         }
         // what does not count yet came after this count began
         self.oldest = (self.taken > self.counted).then_some(self.count_begun);
@@ -308,11 +300,21 @@ impl<'a> Flow<'a> {
 
     /// Writes what is still in memory, and waits for what is on its way.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        let written = self.write_rest().await;
-        if let Some(counting) = self.counting.take() {
-            let (to, answer) = counting.await;
-            if self.steady && matches!(answer, Ok((Some(_), _))) {
-                self.counted = to;
+        let mut written = Ok(());
+        loop {
+            self.begin_write();
+            match (&self.writing, &self.counting) {
+                (None, None) => break,
+                // a store may need longer for the last bytes than the hold lasts
+                (Some(_), None) => self.begin_count(),
+                _ => {}
+            }
+            match self.get_on().await {
+                Ok(()) => {}
+                Err(error) if self.torn => written = written.and(Err(error)),
+                Err(error) => {
+                    tracing::debug!(%error, upload.id = %self.hold.id, "the last count makes up for this one");
+                }
             }
         }
         if self.torn {
@@ -321,11 +323,14 @@ impl<'a> Flow<'a> {
         written
     }
 
-    async fn write_rest(&mut self) -> Result<(), Error> {
-        loop {
-            self.begin_write();
-            let Some(writing) = self.writing.take() else { return Ok(()) };
-            self.wrote(writing.await)?;
+    /// Waits until a batch is written, a count is made, or it is time to look at the clock. All that was begun goes on
+    /// meanwhile: what is not polled may have what the other waits for, the storage or a connection to PostgreSQL.
+    async fn get_on(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            batch = event(&mut self.writing) => self.wrote(batch),
+            counted = event(&mut self.counting) => self.heard_of(counted),
+            () = sleep(TICK) => Ok(()),
         }
     }
 
@@ -344,7 +349,7 @@ impl<'a> Flow<'a> {
 }
 
 /// The next event of something that may not be going on.
-async fn event<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+async fn event<T>(slot: &mut Option<BoxFuture<'_, T>>) -> T {
     let Some(future) = slot else { return pending().await };
     let value = future.await;
     *slot = None;

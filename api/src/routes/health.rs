@@ -1,7 +1,6 @@
 //! Is the service well? Live (the process answers), ready (it can take requests), whole (the checklist's `/health`),
 //! and what the workers are like.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use shared::storage::Storage;
 use shared::store;
 use shared::store::worker::Worker;
 use tokio::sync::Mutex;
@@ -44,12 +44,12 @@ pub enum Health {
 pub struct VolumeLook(Mutex<Option<JoinHandle<bool>>>);
 
 impl VolumeLook {
-    /// Whether the directory is there, as far as can be said within `patience`.
-    pub async fn is_there(&self, dir: &Path, patience: Duration) -> bool {
+    /// Whether the storage is there, as far as can be said within `patience`.
+    pub async fn is_there(&self, storage: &Storage, patience: Duration) -> bool {
         let look = async {
             let mut pending = self.0.lock().await;
-            let dir = dir.to_owned();
-            let look = pending.get_or_insert_with(|| tokio::task::spawn_blocking(move || dir.is_dir()));
+            let storage = storage.clone();
+            let look = pending.get_or_insert_with(|| tokio::task::spawn_blocking(move || storage.is_there()));
             let seen = look.await.unwrap_or(false);
             *pending = None;
             seen
@@ -77,7 +77,7 @@ pub struct Readiness {
 
 /// Is the process alive?
 #[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
-    responses((status = 200, description = "The process answers.", body = String, content_type = "text/plain")), security(()))]
+    responses((status = 200, description = "The process answers.", body = String, content_type = "text/plain", example = "alive\n")), security(()))]
 pub async fn live() -> &'static str {
     "alive\n"
 }
@@ -105,7 +105,7 @@ async fn check(app: &App) -> (StatusCode, axum::Json<Readiness>) {
     let (database, redis, storage) = tokio::join!(
         timeout(PATIENCE, store::ping(&app.db)),
         timeout(PATIENCE, app.queue.ping()),
-        app.volume.is_there(app.storage.dir(), PATIENCE),
+        app.volume.is_there(&app.storage, PATIENCE),
     );
     let database = if matches!(database, Ok(Ok(()))) { Health::Healthy } else { Health::Unhealthy };
     let redis = if matches!(redis, Ok(Ok(()))) { Health::Healthy } else { Health::Unhealthy };
@@ -128,21 +128,26 @@ pub struct ProbeHealth {
     pub status: Health,
     /// What only callers with credentials see.
     #[serde(flatten)]
+    #[schema(value_type = ProbeDetails)]
     pub details: Option<ProbeDetails>,
 }
 
-/// What the queue and the workers are like.
+/// What the queue and the workers are like. All of it or nothing is there, so no member is required.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProbeDetails {
     /// Jobs that wait; counted up to 10,001.
+    #[schema(required = false)]
     pub queued: i64,
     /// Jobs that run; counted up to 10,001.
+    #[schema(required = false)]
     pub running: i64,
     /// How long the longest-waiting due job has been due, in seconds.
     pub oldest_due_seconds: Option<f64>,
     /// Version of ffprobe on the workers; several if they differ.
+    #[schema(required = false)]
     pub ffprobe_versions: Vec<String>,
     /// Live workers, newest first.
+    #[schema(required = false)]
     pub workers: Vec<WorkerView>,
 }
 

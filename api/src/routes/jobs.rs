@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod change;
+pub mod outcome;
 pub mod request;
 pub mod series;
 pub mod source;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LINK, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::access::Principal;
 use shared::id::JobId;
@@ -29,9 +30,11 @@ use crate::idempotency::REPLAYED;
 use crate::limits::backlog;
 use crate::metrics::Submission;
 use crate::openapi::{ReadProblems, WriteProblems};
+use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
 use crate::{App, cursor};
-use request::{CreateJob, ListQuery, ShowQuery};
+use outcome::outcome;
+use request::{CreateJob, Include, ListQuery, ShowQuery};
 use view::{JobPage, JobView, QueuePlace, ResultView};
 
 /// How long a client should wait before it asks again for a job that has not ended, in seconds.
@@ -39,16 +42,21 @@ const ASK_AGAIN: &str = "1";
 
 /// Submit a job
 ///
-/// Accepts the job and returns at once. Follow `Location`, with `?wait=` to be told of the end.
+/// Accepts the job and returns at once. Follow `Location`, with `?wait=` to be told of the end; or wait for it here with
+/// `Prefer: wait=SECONDS`.
 #[utoipa::path(
     post, path = "/api/v1/jobs", tag = "jobs", operation_id = "create_job",
     request_body = CreateJob,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it gives the same answer and makes no second job.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it gives the same answer and makes no second job."),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` (at most 30): answer when the job has ended, or after that time.", example = "wait=10"),
+    ),
     responses(
-        (status = 202, description = "The job was accepted.", body = JobView, headers(("Location" = String, description = "The job."))),
+        (status = 200, description = "The job has ended within the `wait` that was preferred; if it succeeded, `result` is inside.", body = JobView, headers(("Preference-Applied" = String, description = "The `wait` that was kept."))),
+        (status = 202, description = "The job was accepted.", body = JobView, headers(("Location" = String, description = "The job."), ("Retry-After" = u64, description = "Seconds after which to ask for it."))),
         (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The `external_id` is taken, the upload is not complete, or the first request with this Idempotency-Key is still in progress.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The `external_id` is taken (`external_id_taken`), the upload is not complete (`upload_incomplete`), or the first request with this Idempotency-Key is still in progress (`idempotency_in_progress`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request (`idempotency_mismatch`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
@@ -56,16 +64,24 @@ const ASK_AGAIN: &str = "1";
 pub async fn create(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsWrite>,
+    prefer: Prefer,
     Json { value, repeatable }: Json<CreateJob>,
 ) -> Result<Response> {
-    Ok(match submit(&app, &who, value, repeatable.of("POST /api/v1/jobs")).await? {
+    let patience = prefer.patience(Duration::ZERO, app.limits.wait_seconds);
+    let submitted = submit(&app, &who, value, repeatable.of("POST /api/v1/jobs")).await?;
+    if !patience.wait.is_zero() {
+        return outcome(&app, &who, &submitted, patience).await;
+    }
+    Ok(patience.mark(match submitted {
         Submitted::New(job) => accepted(&app, JobView::new(*job, None)),
         Submitted::Repeated(kept) => {
-            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.job_id));
-            let headers = AppendHeaders([location, (CONTENT_TYPE, "application/json".to_owned()), replayed()]);
+            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.made));
+            let kind = (CONTENT_TYPE, "application/json".to_owned());
+            // not appended: a text comes with a content type of its own
+            let headers = [location, kind, (RETRY_AFTER, ASK_AGAIN.to_owned()), replayed()];
             (StatusCode::ACCEPTED, headers, kept.answer).into_response()
         }
-    })
+    }))
 }
 
 /// Stores the job and tells a worker. A request that may be repeated makes one job, however often it comes.
@@ -108,12 +124,16 @@ pub fn accepted(app: &App, view: JobView) -> Response {
 
 /// Show a job
 ///
-/// With `wait`, the answer comes when the job has ended or the seconds are over, whichever is first.
+/// With `wait`, the answer comes when the job has ended or the seconds are over, whichever is first; `Prefer: wait=SECONDS`
+/// does the same.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
-    params(("id" = JobId, Path, description = "The job."), ShowQuery),
+    params(
+        ("id" = JobId, Path, description = "The job."), ShowQuery,
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 30; the query's `wait` goes first.", example = "wait=10"),
+    ),
     responses(
-        (status = 200, description = "The job.", body = JobView),
+        (status = 200, description = "The job.", body = JobView, headers(("Retry-After" = u64, description = "Seconds after which to ask again; absent once the job has ended."), ("Preference-Applied" = String, description = "The `wait` that was kept, if one was preferred."))),
         (status = 404, description = "There is no such job.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
@@ -122,23 +142,26 @@ pub fn accepted(app: &App, view: JobView) -> Response {
 pub async fn show(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsRead>,
+    prefer: Prefer,
     Id(id): Id<JobId>,
     Query(query): Query<ShowQuery>,
 ) -> Result<Response> {
-    let wait = query.wait(app.limits.wait_seconds)?;
-    let include = query.include()?;
-    let job = wait_for(&app, &who, id, wait).await?;
+    let asked = query.wait(app.limits.wait_seconds)?.map(Patience::exactly);
+    let patience = asked.unwrap_or_else(|| prefer.patience(Duration::ZERO, app.limits.wait_seconds));
+    let job = wait_for(&app, &who, id, patience.wait).await?;
     let ended = job.state.is_terminal();
     let result = match job.state {
-        JobState::Succeeded if include.result => store::result::list(&app.db, who.tenant, &[id]).await?.pop(),
+        JobState::Succeeded if query.include == Some(Include::Result) => {
+            store::result::list(&app.db, who.tenant, &[id]).await?.pop()
+        }
         _ => None,
     };
     let mut view = JobView::new(job, result);
     if view.state == JobState::Queued {
         view.queue = store::job::dispatch::place(&app.db, id).await?.map(QueuePlace::from);
     }
-    let view = axum::Json(view);
-    Ok(if ended { view.into_response() } else { (AppendHeaders([ask_again()]), view).into_response() })
+    let ask_again = (!ended).then_some((RETRY_AFTER, ASK_AGAIN));
+    Ok(patience.mark((AppendHeaders(ask_again), axum::Json(view)).into_response()))
 }
 
 /// The job once it has ended, or as it stands after `wait`. Holds no database connection meanwhile.
@@ -178,23 +201,29 @@ pub async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Response> {
     let filter = query.filter()?;
-    let page = page_of(&app, &who, &filter, &query).await?;
-    let next = page.next_cursor.as_deref().and_then(|c| next_link(&app, &uri, c));
-    Ok((AppendHeaders(next), axum::Json(page)).into_response())
+    page_of(&app, &who, &uri, &filter, &query).await
 }
 
-/// One page of the tenant's jobs.
-pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQuery) -> Result<JobPage> {
-    let include = query.include()?;
-    let limit = query.limit(if include.result { app.limits.page_with_results } else { app.limits.page })?;
-    let after = query.cursor.as_deref().map(|c| cursor::decode(c, filter)).transpose()?;
+/// One page of the tenant's jobs, with the address of the next.
+pub async fn page_of(
+    app: &App,
+    who: &Principal,
+    uri: &axum::http::Uri,
+    filter: &Filter,
+    query: &ListQuery,
+) -> Result<Response> {
+    let cursors = cursor::List::new(app, who, "jobs", filter);
+    let with_results = query.include == Some(Include::Result);
+    let most = if with_results { app.limits.page_with_results } else { app.limits.page };
+    let limit = query.limit(app.limits.page)?.min(most);
+    let after = query.cursor.as_deref().map(|c| cursors.decode(c)).transpose()?;
     // one more than asked for tells whether there is a next page
     let mut jobs = store::job::list(&app.db, who.tenant, filter, after, limit + 1).await?;
     let has_more = jobs.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     jobs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let last = jobs.last().map(|j| After { created_at: j.created_at, id: j.id });
-    let next_cursor = last.filter(|_| has_more).map(|after| cursor::encode(after, filter));
-    let mut results = if include.result {
+    let next_cursor = last.filter(|_| has_more).map(|after: After| cursors.encode(&after));
+    let mut results = if with_results {
         let ids: Vec<JobId> = jobs.iter().filter(|j| j.state == JobState::Succeeded).map(|j| j.id).collect();
         store::result::list(&app.db, who.tenant, &ids).await?.into_iter().map(|r| (r.job_id, r)).collect()
     } else {
@@ -207,17 +236,8 @@ pub async fn page_of(app: &App, who: &Principal, filter: &Filter, query: &ListQu
             JobView::new(job, result)
         })
         .collect();
-    Ok(JobPage { data, has_more, next_cursor })
-}
-
-/// The next page's address (RFC 8288): this one's, with another cursor.
-fn next_link(app: &App, uri: &axum::http::Uri, cursor: &str) -> Option<(HeaderName, HeaderValue)> {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with("cursor="));
-    let query: Vec<&str> = kept.collect();
-    let query = query.join("&");
-    let glue = if query.is_empty() { "" } else { "&" };
-    let link = format!("<{}{}?{query}{glue}cursor={cursor}>; rel=\"next\"", app.base_url, uri.path());
-    HeaderValue::from_str(&link).ok().map(|value| (LINK, value))
+    let next = next_cursor.as_deref().and_then(|c| cursor::link(app, uri, c));
+    Ok((AppendHeaders(next), axum::Json(JobPage { data, has_more, next_cursor })).into_response())
 }
 
 /// Show a job's result
@@ -259,8 +279,4 @@ pub async fn show_result(
         )
     }
     .into())
-}
-
-fn ask_again() -> (HeaderName, HeaderValue) {
-    (RETRY_AFTER, HeaderValue::from_static(ASK_AGAIN))
 }

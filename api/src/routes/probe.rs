@@ -1,33 +1,31 @@
 //! `/api/v1/probe/file` and `/api/v1/probe/url`: submit and wait in one call, as the production checklist writes it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
-use axum::http::HeaderValue;
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
-use shared::id::JobId;
-use shared::job::{Budget, JobState, Priority, Profile};
-use shared::lifecycle::Submitted;
-use shared::{Code, Error, store};
+use shared::job::{Budget, Priority, Profile};
+use shared::{Code, Error};
 use utoipa::ToSchema;
 
+use super::jobs::outcome::outcome;
 use super::jobs::request::{CreateJob, ListQuery};
-use super::jobs::source::SourceRequest;
+use super::jobs::source::{OriginHeaders, SourceRequest};
 use super::jobs::view::{JobPage, JobView};
-use super::jobs::{accepted, page_of, submit, wait_for};
+use super::jobs::{page_of, submit};
 use super::uploads::multipart::boundary;
 use super::uploads::protocol::refuse;
 use super::uploads::whole::{self, Stored};
 use crate::App;
 use crate::auth::{JobsRead, JobsWrite, May};
-use crate::extract::{AnyTypeJson, Query};
-use crate::idempotency::REPLAYED;
+use crate::extract::{AnyTypeJson, Query, object};
 use crate::limits::backlog;
-use crate::openapi::{ReadProblems, WriteProblems};
+use crate::openapi::{FileBytes, ReadProblems, WriteProblems};
+use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
 
 /// A file to be probed now.
@@ -45,6 +43,7 @@ pub struct ProbeFile {
     #[serde(default)]
     pub priority: Priority,
     /// Your own name for the job, unique in your tenant.
+    #[schema(min_length = 1, max_length = 200)]
     pub external_id: Option<String>,
     /// Your own JSON object, given back with the job; at most 16 KiB. Its members may come back in another order, and
     /// numbers beyond 64 bits lose digits.
@@ -53,18 +52,41 @@ pub struct ProbeFile {
     pub metadata: Map<String, Value>,
 }
 
+/// A file sent along, to be probed now.
+#[derive(ToSchema)]
+pub struct ProbeForm {
+    /// The file.
+    pub file: FileBytes,
+    /// How deep to look.
+    #[schema(nullable = false)]
+    pub profile: Option<Profile>,
+    /// Which job goes first.
+    #[schema(nullable = false)]
+    pub priority: Option<Priority>,
+    /// Your own name for the job, unique in your tenant.
+    #[schema(min_length = 1, max_length = 200, nullable = false)]
+    pub external_id: Option<String>,
+    /// Your own JSON object, as text.
+    #[schema(nullable = false, example = "{\"title\": \"Sample\"}")]
+    pub metadata: Option<String>,
+}
+
 /// Probe a file and wait
 ///
-/// Submits a job and waits up to 25 seconds for it. A job that failed is an answer like any other: look at `state`.
+/// Submits a job and waits up to 25 seconds for it, or as `Prefer` says. A job that failed is an answer like any other: look
+/// at `state`.
 #[utoipa::path(
     post, path = "/api/v1/probe/file", tag = "probe", operation_id = "probe_file",
-    request_body(content = ProbeFile, description = "JSON, whatever the content type says: `curl -d` works as it is. Or a form (multipart/form-data) with the file itself as its part `file`, and `profile`, `priority`, `external_id` and `metadata` (JSON) as parts beside it."),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job. Not with a form.")),
+    request_body(content((ProbeFile = "application/json"), (ProbeForm = "multipart/form-data")), description = "JSON, whatever the content type says: `curl -d` works as it is. Or a form with the file itself as its part `file`."),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job. Not with a form."),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` (at most 30) in place of the 25 seconds; `respond-async` for an answer at once.", example = "respond-async"),
+    ),
     responses(
-        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
-        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
-        (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView, headers(("Preference-Applied" = String, description = "What was made of `Prefer`."))),
+        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."), ("Retry-After" = u64, description = "Seconds after which to ask for it."), ("Preference-Applied" = String, description = "What was made of `Prefer`."))),
+        (status = 409, description = "The `external_id` is taken (`external_id_taken`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request (`idempotency_mismatch`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
@@ -73,10 +95,12 @@ pub struct ProbeFile {
 pub async fn probe_file(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsWrite>,
+    prefer: Prefer,
     request: Request,
 ) -> Result<Response> {
+    let patience = prefer.patience(app.limits.probe_wait, app.limits.wait_seconds);
     if boundary(request.headers()).is_some() {
-        return probe_form(&app, &who, request).await;
+        return probe_form(&app, &who, request, patience).await;
     }
     let AnyTypeJson { value: body, repeatable } = AnyTypeJson::<ProbeFile>::from_request(request, &app).await?;
     let source = SourceRequest::Path { path: body.file_path };
@@ -84,11 +108,11 @@ pub async fn probe_file(
     let request = CreateJob { profile, priority, external_id, metadata, ..CreateJob::of(source) };
     let once = repeatable.of("POST /api/v1/probe/file");
     let submitted = submit(&app, &who, request, once).await.map_err(|p| p.rename("/source/path", "/file_path"))?;
-    outcome(&app, &who, &submitted).await
+    outcome(&app, &who, &submitted, patience).await
 }
 
 /// Uploads the file of a form and probes it.
-async fn probe_form(app: &Arc<App>, who: &Principal, request: Request) -> Result<Response> {
+async fn probe_form(app: &Arc<App>, who: &Principal, request: Request, patience: Patience) -> Result<Response> {
     let (parts, body) = request.into_parts();
     // looked at before the bytes come, and taken when the job does
     if let Err(full) = backlog::take(app, who, 1).await {
@@ -112,7 +136,7 @@ async fn probe_form(app: &Arc<App>, who: &Principal, request: Request) -> Result
         }
     }
     let submitted = submit(app, who, wish, None).await?;
-    outcome(app, who, &submitted).await
+    outcome(app, who, &submitted, patience).await
 }
 
 /// A URL to be probed now.
@@ -125,18 +149,18 @@ pub struct ProbeUrl {
     pub url: String,
     /// Request headers for its origin, such as `Authorization`. Kept encrypted, never shown again.
     #[serde(default)]
-    #[schema(value_type = Object)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: OriginHeaders,
     /// How deep to look.
     #[serde(default)]
     pub profile: Profile,
     /// The most it may take; without it, the profile's own limits count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub budget: Budget,
     /// Which job goes first.
     #[serde(default)]
     pub priority: Priority,
     /// Your own name for the job, unique in your tenant.
+    #[schema(min_length = 1, max_length = 200)]
     pub external_id: Option<String>,
     /// Your own JSON object, given back with the job; at most 16 KiB.
     #[serde(default)]
@@ -146,17 +170,21 @@ pub struct ProbeUrl {
 
 /// Probe a URL and wait
 ///
-/// Submits a job and waits up to 25 seconds for it. The service fetches parts of the object itself, from public addresses only.
+/// Submits a job and waits up to 25 seconds for it, or as `Prefer` says. The service fetches parts of the object itself,
+/// from public addresses only.
 /// A job that failed is an answer like any other: look at `state`.
 #[utoipa::path(
     post, path = "/api/v1/probe/url", tag = "probe", operation_id = "probe_url",
     request_body(content = ProbeUrl, description = "JSON, whatever the content type says: `curl -d` works as it is."),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Your word for this request. Repeated with the same body within 24 hours, it makes no second job."),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` (at most 30) in place of the 25 seconds; `respond-async` for an answer at once.", example = "respond-async"),
+    ),
     responses(
-        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView),
-        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."))),
-        (status = 409, description = "The `external_id` is taken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The job has ended; if it succeeded, `result` is inside.", body = JobView, headers(("Preference-Applied" = String, description = "What was made of `Prefer`."))),
+        (status = 202, description = "The job goes on; follow `Location`.", body = JobView, headers(("Location" = String, description = "The job."), ("Retry-After" = u64, description = "Seconds after which to ask for it."), ("Preference-Applied" = String, description = "What was made of `Prefer`."))),
+        (status = 409, description = "The `external_id` is taken (`external_id_taken`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request (`idempotency_mismatch`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
@@ -164,8 +192,10 @@ pub struct ProbeUrl {
 pub async fn probe_url(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsWrite>,
+    prefer: Prefer,
     AnyTypeJson { value: body, repeatable }: AnyTypeJson<ProbeUrl>,
 ) -> Result<Response> {
+    let patience = prefer.patience(app.limits.probe_wait, app.limits.wait_seconds);
     let source = SourceRequest::Url { url: body.url, headers: body.headers };
     let ProbeUrl { profile, budget, priority, external_id, metadata, .. } = body;
     let request = CreateJob { profile, budget, priority, external_id, metadata, ..CreateJob::of(source) };
@@ -173,33 +203,7 @@ pub async fn probe_url(
     let submitted = submit(&app, &who, request, once).await;
     let submitted = submitted
         .map_err(|p| p.rename("/source/url", "/url").rename("/source/headers", "/headers").rename("/source", "/url"))?;
-    outcome(&app, &who, &submitted).await
-}
-
-/// Waits for the job that was submitted, now or by an earlier request like this one.
-async fn outcome(app: &App, who: &Principal, submitted: &Submitted) -> Result<Response> {
-    let id = match submitted {
-        Submitted::New(job) => job.id,
-        Submitted::Repeated(kept) => kept.job_id,
-    };
-    let mut response = answer(app, who, id).await?;
-    if matches!(submitted, Submitted::Repeated(_)) {
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
-}
-
-/// The job with its result once it has ended, or the job as it goes on.
-async fn answer(app: &App, who: &Principal, id: JobId) -> Result<Response> {
-    let job = wait_for(app, who, id, app.limits.probe_wait).await?;
-    if !job.state.is_terminal() {
-        return Ok(accepted(app, JobView::new(job, None)));
-    }
-    let result = match job.state {
-        JobState::Succeeded => store::result::list(&app.db, who.tenant, &[job.id]).await?.pop(),
-        _ => None,
-    };
-    Ok(axum::Json(JobView::new(job, result)).into_response())
+    outcome(&app, &who, &submitted, patience).await
 }
 
 /// List recent file probes
@@ -208,14 +212,18 @@ async fn answer(app: &App, who: &Principal, id: JobId) -> Result<Response> {
 #[utoipa::path(
     get, path = "/api/v1/probe/file", tag = "probe", operation_id = "list_file_probes",
     params(ListQuery),
-    responses((status = 200, description = "A page of jobs.", body = JobPage), ReadProblems),
+    responses(
+        (status = 200, description = "A page of jobs.", body = JobPage, headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last."))),
+        ReadProblems,
+    ),
     security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]
 pub async fn list_file_probes(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsRead>,
+    uri: Uri,
     Query(query): Query<ListQuery>,
-) -> Result<axum::Json<JobPage>> {
+) -> Result<Response> {
     let filter = query.filter_paths()?;
-    page_of(&app, &who, &filter, &query).await.map(axum::Json)
+    page_of(&app, &who, &uri, &filter, &query).await
 }

@@ -26,10 +26,10 @@ use crate::App;
 use crate::auth::{May, UploadsRead, UploadsWrite};
 use crate::extract::{Id, Query};
 use crate::hold::{Hold, Taken, settled};
-use crate::openapi::{ReadProblems, WriteProblems};
+use crate::openapi::{FileBytes, ReadProblems, WriteProblems};
 use crate::problem::{Problem, Result};
 use protocol::{Facts, refuse};
-use view::{UploadQuery, UploadView};
+use view::{Meant, TusVersion, UploadForm, UploadQuery, UploadView};
 
 /// Whether the request belongs to an upload: its body may take hours, and watches its own pace.
 pub fn is_upload(request: &Request) -> bool {
@@ -48,7 +48,7 @@ pub fn is_upload(request: &Request) -> bool {
 #[utoipa::path(
     post, path = "/api/v1/uploads", tag = "uploads", operation_id = "create_upload",
     params(UploadQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bytes of the file, of any content type."),
+    request_body(content((FileBytes = "application/octet-stream"), (UploadForm = "multipart/form-data")), description = "The bytes of the file, of any content type, or a form with it."),
     responses(
         (status = 201, description = "The upload exists; without tus headers, all bytes are stored.", body = UploadView, headers(("Location" = String, description = "The upload."), ("Upload-Offset" = u64, description = "Bytes stored, if the request had a body."))),
         (status = 404, description = "A part does not exist.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
@@ -104,7 +104,7 @@ pub async fn show(
 /// A request that is sending bytes for it is asked to store them and end, so that the offset is true.
 #[utoipa::path(
     head, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "head_upload",
-    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = String, Header, description = "1.0.0")),
+    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = inline(TusVersion), Header, description = "The version of the protocol.")),
     responses(
         (status = 200, description = "The upload's headers.", headers(("Upload-Offset" = u64, description = "Bytes stored."), ("Upload-Length" = u64, description = "Bytes of the whole."))),
         (status = 404, description = "There is no such upload."),
@@ -135,15 +135,15 @@ pub async fn head(
     patch, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "append_upload",
     params(
         ("id" = UploadId, Path, description = "The upload."),
-        ("Tus-Resumable" = String, Header, description = "1.0.0"),
+        ("Tus-Resumable" = inline(TusVersion), Header, description = "The version of the protocol."),
         ("Upload-Offset" = u64, Header, description = "Bytes already stored."),
-        ("Upload-Checksum" = Option<String>, Header, description = "Algorithm and base64 digest of the body."),
+        ("Upload-Checksum" = Option<String>, Header, pattern = "^(sha1|sha256|md5|crc32) [A-Za-z0-9+/]+={0,2}$", description = "Algorithm and base64 digest of the body."),
     ),
-    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "The next bytes."),
+    request_body(content = FileBytes, content_type = "application/offset+octet-stream", description = "The next bytes."),
     responses(
         (status = 204, description = "They are stored.", headers(("Upload-Offset" = u64, description = "Bytes stored."))),
         (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The offset does not fit; the answer carries the right one.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The offset does not fit (`offset_mismatch`); the answer carries the right one.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "The upload is gone.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
@@ -168,12 +168,12 @@ pub async fn append(
 /// One that is unfinished, or one that no job waits for or runs on.
 #[utoipa::path(
     delete, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "delete_upload",
-    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = String, Header, description = "1.0.0")),
+    params(("id" = UploadId, Path, description = "The upload."), ("Tus-Resumable" = inline(TusVersion), Header, description = "The version of the protocol.")),
     responses(
         (status = 204, description = "It is erased."),
         (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "A job uses it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "It was erased before.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "A job uses it (`upload_in_use`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "It was erased before (`upload_gone`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
@@ -210,7 +210,8 @@ pub async fn remove(
 /// What the service speaks (tus)
 #[utoipa::path(
     options, path = "/api/v1/uploads", tag = "uploads", operation_id = "upload_options",
-    responses((status = 200, description = "The version, the extensions and the limits, as headers."))
+    responses((status = 200, description = "The version, the extensions and the limits, as headers.")),
+    security(())
 )]
 pub async fn options(State(app): State<Arc<App>>) -> Response {
     protocol::options(&app)
@@ -219,8 +220,9 @@ pub async fn options(State(app): State<Arc<App>>) -> Response {
 /// What the service speaks (tus)
 #[utoipa::path(
     options, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "upload_options_of",
-    params(("id" = UploadId, Path, description = "The upload.")),
-    responses((status = 200, description = "The version, the extensions and the limits, as headers."))
+    params(("id" = String, Path, description = "The upload; the answer is the same for all.", example = "7c9e6679-7425-40de-944b-e07fc1f90ae7")),
+    responses((status = 200, description = "The version, the extensions and the limits, as headers.")),
+    security(())
 )]
 pub async fn options_of(State(app): State<Arc<App>>) -> Response {
     protocol::options(&app)
@@ -231,11 +233,19 @@ pub async fn options_of(State(app): State<Arc<App>>) -> Response {
 /// For clients that can send nothing else: the header `X-HTTP-Method-Override` names PATCH, HEAD or DELETE.
 #[utoipa::path(
     post, path = "/api/v1/uploads/{id}", tag = "uploads", operation_id = "override_upload",
-    params(("id" = UploadId, Path, description = "The upload."), ("X-HTTP-Method-Override" = String, Header, description = "PATCH, HEAD or DELETE.")),
-    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "As the method that is meant takes it."),
+    params(("id" = UploadId, Path, description = "The upload."), ("X-HTTP-Method-Override" = inline(Meant), Header, description = "The method that is meant."), ("Tus-Resumable" = inline(TusVersion), Header, description = "The version of the protocol.")),
+    request_body(content = FileBytes, content_type = "application/offset+octet-stream", description = "As the method that is meant takes it."),
     responses(
-        (status = 204, description = "As the method that is meant answers."),
+        (status = 200, description = "As HEAD answers."),
+        (status = 204, description = "As PATCH and DELETE answer."),
+        (status = 404, description = "There is no such upload.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 405, description = "No method is named that an upload takes.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The offset does not fit (`offset_mismatch`), or a job uses the upload (`upload_in_use`).", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "The upload is gone.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 423, description = "Another request does not let go of it.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 460, description = "The bytes do not have the digest that was announced.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,
     ),
     security(("api_key" = ["uploads:write"]), ("bearer" = ["uploads:write"]))

@@ -5,9 +5,9 @@
 //! directory holds the database too. It must never remove a key.
 
 use anyhow::{Context, Result};
-use shared::access::{ApiKey, Pepper, Role};
+use shared::access::{ApiKey, Pepper, Reach, Role, Standing};
 use shared::bootstrap::{self, FIRST_TENANT};
-use shared::store::access::{NewKey, Reach, ensure_tenant, find_key, insert_key};
+use shared::store::access::{NewKey, ensure_tenant, find_key, insert_key};
 use shared::store::{connect, migrate};
 
 use super::files::{read, write_private};
@@ -31,8 +31,8 @@ pub(super) async fn prepare(url: &str, pepper: &Pepper, plan: &Plan) -> Result<A
         }
     };
     bootstrap::first_admin(&pool, pepper, &key).await.context("could not store the first admin key")?;
-    let in_force = find_key(&pool, key.public_id()).await.context("could not look up the admin key")?;
-    if in_force.is_some_and(|stored| key.matches(&stored.digest, pepper)) {
+    let stored = find_key(&pool, key.public_id()).await.context("could not look up the admin key")?;
+    if stored.is_some_and(|s| s.standing == Standing::Good && key.matches(&s.digest, pepper)) {
         pool.close().await;
         return Ok(key);
     }

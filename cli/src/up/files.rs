@@ -1,4 +1,4 @@
-//! The files that `up` keeps in the state directory: folders, the pepper, the encryption keys, the admin key's file.
+//! The files that `up` keeps in the state directory: folders, the pepper, the other secrets, the admin key's file.
 //!
 //! Called by `up` and `up::database` while the directory is locked. Every file appears whole (written beside its place,
 //! then renamed) and is readable by its owner only. It must never print or log what is in them.
@@ -46,6 +46,15 @@ pub(super) fn pepper(plan: &Plan) -> Result<Pepper> {
     };
     let strong = require_strong("API_KEY_PEPPER", Some(text.into()));
     Ok(Pepper::new(strong.with_context(|| format!("{} was changed by hand", path.display()))?))
+}
+
+/// Makes the secret that signs access tokens, at the first start.
+pub(super) fn jwt_secret(plan: &Plan) -> Result<()> {
+    let path = plan.jwt_secret_file();
+    if read(&path)?.is_none() {
+        write_private(&path, &random_hex()?)?;
+    }
+    Ok(())
 }
 
 /// Makes the keys of what is encrypted at rest, at the first start.

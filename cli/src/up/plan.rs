@@ -19,6 +19,8 @@ use crate::private;
 pub(super) const KEY_FILE: &str = "admin-api-key";
 /// Where `submit` remembers its unfinished uploads.
 pub(super) const RESUME: &str = "resume";
+/// Where `login` keeps sessions.
+pub(super) const SESSIONS: &str = "sessions";
 /// Name of the root that is always there, and of the one used instead when the user takes that name.
 const OWN_ROOT: &str = "media";
 const OWN_ROOT_ELSE: &str = "state-media";
@@ -94,6 +96,11 @@ impl Plan {
     /// The secret of the stored API keys.
     pub(super) fn pepper_file(&self) -> PathBuf {
         self.state.join("secrets/api-key-pepper")
+    }
+
+    /// The secret that signs access tokens.
+    pub(super) fn jwt_secret_file(&self) -> PathBuf {
+        self.state.join("secrets/jwt-secret")
     }
 
     /// The keys of what is encrypted at rest.

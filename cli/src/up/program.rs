@@ -220,6 +220,7 @@ fn environment(
         ("MEDIA_ROOTS", plan.media_roots()),
         ("STORAGE_URL", format!("file://{}", plan.uploads().display())),
         ("API_KEY_PEPPER_FILE", plan.pepper_file().display().to_string()),
+        ("JWT_SECRET_FILE", plan.jwt_secret_file().display().to_string()),
         ("ENCRYPTION_KEYS_FILE", plan.encryption_keys_file().display().to_string()),
         ("SHUTDOWN_GRACE", GRACE_SECONDS.to_string()),
     ];

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::patience::{Patience, retry_after};
 use super::record::Part;
 use crate::client::Client;
+use crate::session::Ended;
 use crate::terminal::Share;
 
 const VERSION: &str = "1.0.0";
@@ -297,7 +298,10 @@ async fn wait(trouble: Trouble, patience: &mut Patience) -> Result<(), Trouble> 
 }
 
 async fn once(client: &Client, request: RequestBuilder) -> Result<Response, Trouble> {
-    let response = client.send(request).await.map_err(Trouble::Lost)?;
+    let response = client.send(request).await.map_err(|error| {
+        // no patience brings a session back
+        if error.is::<Ended>() { Trouble::Refused(error) } else { Trouble::Lost(error) }
+    })?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);

@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 const PREFIX: &str = "ffp";
 const PUBLIC_CHARS: usize = 12;
-const SECRET_CHARS: usize = 43;
-const CHECK_CHARS: usize = 6;
+pub(super) const SECRET_CHARS: usize = 43;
+pub(super) const CHECK_CHARS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A secret only the service knows, mixed into every stored digest.
@@ -24,6 +24,25 @@ impl Pepper {
     /// Wraps the configured secret; its strength was checked by the configuration.
     pub fn new(secret: SecretString) -> Self {
         Self(secret)
+    }
+
+    /// A signature over `parts` that only this service can make. `purpose` keeps the signatures of different uses apart, and
+    /// those from the digests of keys, which hold no NUL.
+    pub fn sign(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.mac();
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        for part in parts {
+            // the length first, so that no byte can move from one part to the next
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.expose_secret().as_bytes())
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length (RFC 2104)"))
     }
 }
 
@@ -69,8 +88,7 @@ impl ApiKey {
 
     /// What is stored of it.
     pub fn digest(&self, pepper: &Pepper) -> [u8; 32] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(pepper.0.expose_secret().as_bytes())
-            .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length (RFC 2104)"));
+        let mut mac = pepper.mac();
         mac.update(self.text.expose_secret().as_bytes());
         mac.finalize().into_bytes().into()
     }
@@ -82,7 +100,7 @@ impl ApiKey {
 }
 
 /// `bytes` as a big-endian number in base 62, padded to `width`.
-fn base62(bytes: &[u8], width: usize) -> String {
+pub(super) fn base62(bytes: &[u8], width: usize) -> String {
     let mut number = bytes.to_vec();
     let mut digits = vec![b'0'; width];
     for digit in digits.iter_mut().rev() {
@@ -98,7 +116,7 @@ fn base62(bytes: &[u8], width: usize) -> String {
     digits.into_iter().map(char::from).collect()
 }
 
-fn check(body: &str) -> String {
+pub(super) fn check(body: &str) -> String {
     base62(&crc32fast::hash(body.as_bytes()).to_be_bytes(), CHECK_CHARS)
 }
 
@@ -119,6 +137,19 @@ mod tests {
         assert!(back.matches(&key.digest(&pepper), &pepper));
         assert!(!back.matches(&key.digest(&Pepper::new("other".to_owned().into())), &pepper));
         assert!(!back.matches(&[], &pepper));
+    }
+
+    #[test]
+    fn a_signature_belongs_to_its_purpose_and_parts() {
+        let pepper = Pepper::new("pepper".to_owned().into());
+        let signed = pepper.sign("a", &[b"bc", b"d"]);
+        assert_eq!(signed, pepper.sign("a", &[b"bc", b"d"]));
+        for (purpose, parts) in
+            [("a", [&b"b"[..], b"cd"]), ("b", [b"bc", b"d"]), ("ab", [b"c", b"d"]), ("a", [b"bcd", b""])]
+        {
+            assert_ne!(signed, pepper.sign(purpose, &parts), "{purpose} {parts:?}");
+        }
+        assert_ne!(signed, Pepper::new("other".to_owned().into()).sign("a", &[b"bc", b"d"]));
     }
 
     #[test]

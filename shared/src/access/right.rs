@@ -31,6 +31,15 @@ impl Role {
     }
 }
 
+/// How far a key reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Its tenant only.
+    Tenant,
+    /// The whole installation: tenants, queues, workers.
+    Platform,
+}
+
 /// Who carries a right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -121,6 +130,11 @@ impl Rights {
         Self(self.0 & other.0)
     }
 
+    /// Whether every right of the other is in it.
+    pub fn includes(self, other: Self) -> bool {
+        self.and(other) == other
+    }
+
     /// Whether a right is in it.
     pub fn has(self, right: Right) -> bool {
         self.0 & bit(right) != 0
@@ -172,5 +186,7 @@ mod tests {
         let scopes = Rights::of_scopes(["jobs:read", "keys:write", "moon:read"]);
         let effective = Rights::of_role(Role::Viewer, false).and(scopes);
         assert_eq!(effective.iter().collect::<Vec<_>>(), [Right::JobsRead]);
+        let admin = Rights::of_role(Role::Admin, false);
+        assert!(admin.includes(effective) && admin.includes(admin) && !effective.includes(admin));
     }
 }

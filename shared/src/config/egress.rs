@@ -209,7 +209,8 @@ pub fn networks(variable: &'static str, text: &str) -> Result<Vec<IpNet>, Config
     list(variable, "write NETWORK/BITS or addresses, several joined by commas: 10.0.0.0/8,2001:db8::1", text, network)
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+/// A network, or an address as a network of one; what is wrong with the text otherwise.
+pub fn network(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))

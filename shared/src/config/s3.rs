@@ -190,6 +190,16 @@ impl S3Profile {
         self.secret_access_key.expose_secret()
     }
 
+    /// The address of the store for this bucket; with virtual hosts the bucket is part of it. None for Amazon's own.
+    pub fn endpoint_of(&self, bucket: &str) -> Option<String> {
+        let mut endpoint = self.endpoint.clone()?;
+        if self.style == S3Style::VirtualHost {
+            let host = format!("{bucket}.{}", endpoint.host_str()?);
+            endpoint.set_host(Some(&host)).ok()?;
+        }
+        Some(endpoint.as_str().trim_end_matches('/').to_owned())
+    }
+
     /// Whether a tenant with this profile may read the object. Prefixes end at a slash, written or not: `public` lets
     /// through `public/a` and not `publicity/a`.
     pub fn allows(&self, bucket: &str, key: &str) -> bool {

@@ -263,8 +263,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Appending, Storage};
+    use super::super::{Appending, Place, Storage};
     use super::*;
+
+    fn data(storage: &Storage, id: UploadId) -> PathBuf {
+        let Place::File(path) = storage.place(id) else { panic!("a volume has files") };
+        path
+    }
 
     fn batch(at: u64, bytes: &[u8]) -> Batch {
         Batch { at, bytes: bytes.to_vec(), request: None, whole: None }
@@ -292,7 +297,7 @@ mod tests {
         drop(tail);
         assert_eq!((storage.stored(id, 5).await.unwrap(), storage.stored(id, 9).await.unwrap()), (5, 7));
         let (tail, at) = storage.append(id, 5).await.unwrap();
-        assert_eq!((at, fs::read(storage.data_path(id)).unwrap().as_slice()), (5, b"abcde".as_slice()));
+        assert_eq!((at, fs::read(data(&storage, id)).unwrap().as_slice()), (5, b"abcde".as_slice()));
         drop(tail);
         let (tail, at) = storage.append(id, 9).await.unwrap();
         assert_eq!(at, 5, "the storage lost some");
@@ -301,7 +306,7 @@ mod tests {
         assert_eq!((hasher.finish(), read), (first.whole.unwrap().finish(), 3));
 
         let whole = UploadId::new();
-        let Appending::Local(other) = storage.create(whole).await.unwrap();
+        let Appending::Local(other) = storage.create(whole).await.unwrap() else { panic!("a volume has files") };
         assert_eq!(other.copy(id, 1, 0, 100).await.unwrap(), 2);
         assert_eq!(storage.head(whole, 1).await.unwrap(), b"b");
         storage.remove(id).await.unwrap();

@@ -1,10 +1,15 @@
-//! Tenants and API keys.
+//! Tenants and API keys: what a request's credentials open, and the first ones of an installation. What is done to keys and
+//! tenants later lies in `key` and `tenant`.
 
+pub mod key;
+pub mod tenant;
+
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
 
 use super::unreadable;
-use crate::access::{Principal, Rights, Role, Standing, TenantLimits};
+use crate::access::{Principal, Reach, Rights, Role, Standing, TenantLimits};
 use crate::error::Result;
 use crate::id::{ApiKeyId, TenantId};
 
@@ -22,6 +27,7 @@ pub struct StoredKey {
     platform: bool,
     scopes: Option<Vec<String>>,
     networks: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
     rate_per_minute: Option<i32>,
     media_roots: Vec<String>,
     s3_profiles: Vec<String>,
@@ -43,12 +49,14 @@ impl StoredKey {
             tenant: self.tenant_id,
             key: self.id,
             key_public_id: self.public_id.clone(),
+            session: None,
             role: self.role,
             platform: self.platform,
             rights: match &self.scopes {
                 Some(scopes) => role.and(Rights::of_scopes(scopes.iter().map(String::as_str))),
                 None => role,
             },
+            expires_at: self.expires_at,
             networks: networks.map_err(|e| unreadable("API key", e))?,
             media_roots: self.media_roots.clone(),
             s3_profiles: self.s3_profiles.clone(),
@@ -79,32 +87,33 @@ pub struct NewKey<'a> {
     pub reach: Reach,
 }
 
-/// How far a key reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Its tenant only.
-    Tenant,
-    /// The whole installation: tenants, queues, workers.
-    Platform,
-}
-
-/// The key with this public id, whatever its standing.
-pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
-    let sql = "select k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
-            k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
+/// What is read of a key `k` and its tenant `t`, for [`StoredKey`].
+macro_rules! key_columns {
+    () => {
+        "k.id, k.tenant_id, k.public_id, k.digest, k.role, k.platform, k.scopes, k.networks,
+            k.expires_at, k.rate_per_minute, t.media_roots, t.s3_profiles, t.rate_per_minute as tenant_rate_per_minute,
             t.rate_burst as tenant_rate_burst, t.max_queued,
             case when k.revoked_at is not null then 'revoked'
                 when k.expires_at <= clock_timestamp() then 'expired'
                 when t.suspended_at is not null then 'suspended'
-                else 'good' end as standing
-        from api_key k join tenant t on t.id = k.tenant_id
-        where k.public_id = $1";
+                else 'good' end as standing"
+    };
+}
+pub(super) use key_columns;
+
+/// The key with this public id, whatever its standing.
+pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option<StoredKey>> {
+    let sql = concat!(
+        "select ",
+        key_columns!(),
+        " from api_key k join tenant t on t.id = k.tenant_id where k.public_id = $1"
+    );
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
 }
 
-/// Whether any admin key is in force.
+/// Whether any admin key with platform reach is in force: without one nobody can make another.
 pub async fn any_admin_key(db: impl PgExecutor<'_>) -> Result<bool> {
-    let sql = "select exists (select from api_key where role = 'admin' and revoked_at is null
+    let sql = "select exists (select from api_key where role = 'admin' and platform and revoked_at is null
             and (expires_at is null or expires_at > clock_timestamp()))";
     Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
 }
@@ -139,10 +148,15 @@ pub async fn ensure_tenant(db: impl PgExecutor<'_>, name: &str, grants: &Grants)
 
 /// Stores a key.
 pub async fn insert_key(db: impl PgExecutor<'_>, key: &NewKey<'_>) -> Result<ApiKeyId> {
+    insert_key_as(db, ApiKeyId::new(), key).await
+}
+
+/// Stores a key whose id was chosen before.
+pub async fn insert_key_as(db: impl PgExecutor<'_>, id: ApiKeyId, key: &NewKey<'_>) -> Result<ApiKeyId> {
     let sql = "insert into api_key (id, tenant_id, public_id, digest, name, role, platform)
         values ($1, $2, $3, $4, $5, $6, $7) returning id";
     Ok(sqlx::query_scalar(sql)
-        .bind(ApiKeyId::new())
+        .bind(id)
         .bind(key.tenant)
         .bind(key.public_id)
         .bind(key.digest.as_slice())

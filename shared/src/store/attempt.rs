@@ -72,14 +72,9 @@ pub async fn end(db: impl PgExecutor<'_>, job: JobId, number: i16, end: End<'_>)
     Ok(())
 }
 
-/// Most attempts shown of one job: the latest. Retries by hand add to them without end.
-const SHOWN: i64 = 100;
-
-/// The latest attempts of a job, in order.
-pub async fn list(db: impl PgExecutor<'_>, job: JobId) -> Result<Vec<Attempt>> {
+/// Up to `limit` attempts of a job with numbers above `after`, in order.
+pub async fn list(db: impl PgExecutor<'_>, job: JobId, after: i16, limit: i64) -> Result<Vec<Attempt>> {
     let sql = "select number, worker_name, started_at, ended_at, outcome, failure, stderr_tail
-        from attempt where job_id = $1 order by number desc limit $2";
-    let mut attempts: Vec<Attempt> = sqlx::query_as(sql).bind(job).bind(SHOWN).fetch_all(db).await?;
-    attempts.reverse();
-    Ok(attempts)
+        from attempt where job_id = $1 and number > $2 order by number limit $3";
+    Ok(sqlx::query_as(sql).bind(job).bind(after).bind(limit).fetch_all(db).await?)
 }

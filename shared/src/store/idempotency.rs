@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
-use crate::id::{JobId, TenantId};
+use crate::id::TenantId;
 
 /// SQLSTATE of a lock that was waited for too long.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -15,8 +16,8 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub struct Request {
     /// The client's word for it.
     pub key: String,
-    /// Method and route.
-    pub operation: &'static str,
+    /// Method and route, with the id of what it is done to.
+    pub operation: String,
     /// SHA-256 of the body.
     pub fingerprint: [u8; 32],
 }
@@ -28,23 +29,41 @@ pub struct Kept {
     pub operation: String,
     /// SHA-256 of its body.
     pub fingerprint: Vec<u8>,
-    /// The job it made.
-    pub job_id: JobId,
+    /// What it made: a job, a key, a tenant.
+    pub made: Uuid,
     /// The body of its answer.
     pub answer: String,
 }
 
-/// Reserves a key until the transaction ends; `false` if it was used before. Waits for a transaction that is just using
-/// it.
-pub async fn reserve(db: impl PgExecutor<'_>, tenant: TenantId, request: &Request, job: JobId) -> Result<bool> {
+/// Begins a request that is done once and makes `made`: reserves its key until the transaction ends. Something comes back if
+/// the same request was done before: what it did then. Waits for a transaction that is just doing it.
+///
+/// # Errors
+/// If the key was used for another request, or the wait takes too long.
+pub async fn begin(tx: &mut PgConnection, tenant: TenantId, request: &Request, made: Uuid) -> Result<Option<Kept>> {
+    if reserve(&mut *tx, tenant, request, made).await? {
+        return Ok(None);
+    }
+    // forgotten between the two looks: as if it were still in progress
+    let kept = find(&mut *tx, tenant, &request.key).await?.ok_or_else(|| {
+        Error::new(Code::IdempotencyInProgress, "The Idempotency-Key was just released. Repeat the request.")
+    })?;
+    if kept.operation != request.operation || kept.fingerprint != request.fingerprint {
+        let detail = "This Idempotency-Key was used for another request. Send the same body as then, or a new key.";
+        return Err(Error::new(Code::IdempotencyMismatch, detail));
+    }
+    Ok(Some(kept))
+}
+
+async fn reserve(db: impl PgExecutor<'_>, tenant: TenantId, request: &Request, made: Uuid) -> Result<bool> {
     let sql = "insert into idempotency (tenant_id, key, operation, fingerprint, job_id, answer) values ($1, $2, $3, $4, $5, '')
         on conflict on constraint idempotency_pkey do nothing";
     let done = sqlx::query(sql)
         .bind(tenant)
         .bind(&request.key)
-        .bind(request.operation)
+        .bind(&request.operation)
         .bind(request.fingerprint.as_slice())
-        .bind(job)
+        .bind(made)
         .execute(db)
         .await;
     match done {
@@ -64,9 +83,10 @@ pub async fn keep(db: impl PgExecutor<'_>, tenant: TenantId, key: &str, answer: 
     Ok(())
 }
 
-/// What the first request with this key did.
+/// What the first request with a key did.
 pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, key: &str) -> Result<Option<Kept>> {
-    let sql = "select operation, fingerprint, job_id, answer from idempotency where tenant_id = $1 and key = $2";
+    let sql =
+        "select operation, fingerprint, job_id as made, answer from idempotency where tenant_id = $1 and key = $2";
     Ok(sqlx::query_as(sql).bind(tenant).bind(key).fetch_optional(db).await?)
 }
 

@@ -164,6 +164,33 @@ async fn a_full_disk_keeps_what_fits() {
 }
 
 #[tokio::test]
+async fn parts_are_not_put_together_where_their_copy_has_no_room() {
+    let installation = Installation::new().await;
+    let Some(disk) = SmallDisk::new(&installation.folder().join("small")) else {
+        println!("skipped: no right to mount a small file system");
+        return;
+    };
+    let url = format!("file://{}", disk.0.display());
+    let (_api, http) = installation.api(&[("STORAGE_URL", &url), ("MIN_FREE_BYTES", "0")]);
+    let mut parts = Vec::new();
+    for _ in 0..2 {
+        let part = create(&http, &[("upload-length", "2500000"), ("upload-concat", "partial")]).await;
+        assert_eq!(patch(&http, &part, 0, &[], pattern(0, 5 * MB / 2)).await.status, 204);
+        parts.push(part);
+    }
+    let before = std::fs::read_dir(&disk.0).expect("a folder").count();
+    let whole = format!("final;{}", parts.join(" "));
+    let refused = Answer::of(request(&http, Method::POST, "/api/v1/uploads", &[("upload-concat", &whole)])).await;
+    refused.problem(507, "storage_full");
+    assert_eq!(std::fs::read_dir(&disk.0).expect("a folder").count(), before, "nothing was begun");
+    // nothing of the parts is lost, and a smaller whole fits
+    assert_eq!(offset(&http, &parts[0]).await, 5 * MB / 2);
+    let one = format!("final;{}", parts[0]);
+    let fits = Answer::of(request(&http, Method::POST, "/api/v1/uploads", &[("upload-concat", &one)])).await;
+    assert_eq!(fits.status, 201, "{}", fits.text);
+}
+
+#[tokio::test]
 async fn the_body_stops_where_the_upload_ends() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);

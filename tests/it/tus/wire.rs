@@ -1,8 +1,14 @@
 //! A connection that does what no HTTP client would: stops in the middle, says nothing for long, sends too much.
 
+use std::time::Duration;
+
 use tests::{Http, Installation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest wait for a byte of an answer.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// A raw connection to an API.
 pub(super) struct Wire(TcpStream);
@@ -55,7 +61,7 @@ impl Wire {
         let mut text = Vec::new();
         let mut byte = [0];
         while !text.ends_with(b"\r\n\r\n") {
-            match self.0.read(&mut byte).await {
+            match timeout(SILENCE, self.0.read(&mut byte)).await.expect("the API answers, or closes the connection") {
                 Ok(1) => text.push(byte[0]),
                 _ => break,
             }

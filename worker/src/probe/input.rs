@@ -10,6 +10,7 @@ use std::time::Duration;
 use shared::id::UploadId;
 use shared::job::source::UrlTarget;
 use shared::job::{Claim, Failure, FailureCode, Profile, Source};
+use shared::storage::Place;
 use shared::{completeness, egress};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -34,10 +35,10 @@ pub(super) struct Input {
     pub(super) name: String,
     /// Bytes it has.
     pub(super) size: u64,
-    place: Place,
+    bytes: Whereabouts,
 }
 
-enum Place {
+enum Whereabouts {
     Local(File),
     Remote { remote: Remote, served: Served, inside: Arc<Mutex<Vec<Served>>> },
 }
@@ -46,7 +47,10 @@ impl Input {
     /// Opens the job's bytes. `cancel` ends every read of a remote object.
     pub(super) async fn open(worker: &Worker, claim: &Claim, cancel: &CancellationToken) -> Result<Self, Failure> {
         let origin: Arc<dyn Origin> = match &claim.job.source {
-            Source::Upload { id } => return Ok(Self::local(open_file(worker, claim).await?, upload(claim, *id))),
+            Source::Upload { id } => match worker.storage.place(*id) {
+                Place::File(_) => return Ok(Self::local(open_file(worker, claim).await?, upload(claim, *id))),
+                Place::Object { profile, bucket, key } => Arc::new(S3Origin::new(profile, bucket, &key)?),
+            },
             Source::Path { .. } => {
                 let file = open_file(worker, claim).await?;
                 let identity = identity(&file.file).await.unwrap_or_default();
@@ -64,24 +68,32 @@ impl Input {
                 Arc::new(S3Origin::new(known, bucket, key)?)
             }
         };
-        let remote = Remote::open(origin, bounds(worker, claim), cancel.clone()).await?;
+        let remote = match Remote::open(origin, bounds(worker, claim), cancel.clone()).await {
+            Ok(remote) => remote,
+            Err(failure) => return Err(of_upload(worker, claim, failure).await),
+        };
         let served = remote.serve().map_err(|error| {
             tracing::error!(%error, "no range server on loopback");
             Failure::new(FailureCode::WorkerMisconfigured, "The worker could not listen on its loopback.")
         })?;
         let (name, size) = (remote.object().name.clone(), remote.object().size_bytes);
-        Ok(Self { identity: None, name, size, place: Place::Remote { remote, served, inside: Arc::default() } })
+        // an upload never changes, wherever it lies
+        let (identity, name) = match &claim.job.source {
+            Source::Upload { id } => (Some(upload(claim, *id)), claim.upload_name.clone().unwrap_or(name)),
+            _ => (None, name),
+        };
+        Ok(Self { identity, name, size, bytes: Whereabouts::Remote { remote, served, inside: Arc::default() } })
     }
 
     fn local(input: OpenInput, identity: String) -> Self {
         let identity = Some(identity).filter(|i| !i.is_empty());
-        Self { identity, name: input.name, size: input.size, place: Place::Local(input.file) }
+        Self { identity, name: input.name, size: input.size, bytes: Whereabouts::Local(input.file) }
     }
 
     /// Whether the file is another one by now than when it was opened.
     pub(super) async fn has_changed(&self) -> bool {
-        match (&self.place, &self.identity) {
-            (Place::Local(file), Some(before)) if before.starts_with(FILE) => {
+        match (&self.bytes, &self.identity) {
+            (Whereabouts::Local(file), Some(before)) if before.starts_with(FILE) => {
                 identity(file).await.as_ref() != Some(before)
             }
             _ => false,
@@ -90,12 +102,12 @@ impl Input {
 
     /// The input as one run of ffprobe gets it.
     pub(super) fn for_jail(&self) -> Result<jail::Input, Failure> {
-        match &self.place {
-            Place::Local(file) => file.try_clone().map(jail::Input::File).map_err(|error| {
+        match &self.bytes {
+            Whereabouts::Local(file) => file.try_clone().map(jail::Input::File).map_err(|error| {
                 tracing::error!(%error, "the input cannot be handed on");
                 Failure::new(FailureCode::WorkerMisconfigured, "The worker has no descriptor left.")
             }),
-            Place::Remote { remote, served, inside } => {
+            Whereabouts::Remote { remote, served, inside } => {
                 let (remote, inside) = (remote.clone(), Arc::clone(inside));
                 let serve_on = move |listener| {
                     let served = remote.serve_on(listener)?;
@@ -110,9 +122,9 @@ impl Input {
 
     /// The remote object, if it is one.
     pub(super) fn remote(&self) -> Option<&Remote> {
-        match &self.place {
-            Place::Local(_) => None,
-            Place::Remote { remote, .. } => Some(remote),
+        match &self.bytes {
+            Whereabouts::Local(_) => None,
+            Whereabouts::Remote { remote, .. } => Some(remote),
         }
     }
 
@@ -124,9 +136,9 @@ impl Input {
     /// Whether the file is all there. Where that cannot be read, or not before the job's time is over at `until`, nothing is
     /// said about it: the probe's own outcome stands.
     pub(super) async fn completeness(&self, until: Option<Instant>) -> Option<completeness::Completeness> {
-        let mut bytes: Box<dyn completeness::Bytes + Send> = match &self.place {
-            Place::Local(file) => Box::new(LocalBytes { file: file.try_clone().ok()?, size: self.size }),
-            Place::Remote { remote, .. } => Box::new(RemoteBytes(remote.reader())),
+        let mut bytes: Box<dyn completeness::Bytes + Send> = match &self.bytes {
+            Whereabouts::Local(file) => Box::new(LocalBytes { file: file.try_clone().ok()?, size: self.size }),
+            Whereabouts::Remote { remote, .. } => Box::new(RemoteBytes(remote.reader())),
         };
         let judging = tokio::task::spawn_blocking(move || completeness::judge(bytes.as_mut()));
         let patience = Instant::now() + OPEN_PATIENCE;
@@ -225,12 +237,31 @@ fn url_origin(worker: &Worker, claim: &Claim) -> Result<UrlOrigin, Failure> {
     Ok(UrlOrigin::new(Arc::clone(&worker.remotes.egress), url, headers))
 }
 
+/// What a failure to open means if it is an upload that was to be opened: the storage that went away since the claim is not
+/// the upload's end.
+async fn of_upload(worker: &Worker, claim: &Claim, failure: Failure) -> Failure {
+    let is_gone = matches!(failure.code, FailureCode::UploadGone | FailureCode::RemoteNotFound);
+    if !is_gone || !matches!(claim.job.source, Source::Upload { .. }) {
+        return failure;
+    }
+    if !worker.sees_uploads().await {
+        let message =
+            "The upload storage is not there on this worker; perhaps a volume is not mounted, or a bucket is gone.";
+        return Failure::new(FailureCode::StorageError, message);
+    }
+    let name = claim.upload_name.as_deref().unwrap_or_default();
+    Failure::new(FailureCode::UploadGone, format!("The bytes of '{name}' are not stored any more."))
+}
+
 /// Opens a file of this machine. Off the runtime's threads: a dead network mount blocks.
 async fn open_file(worker: &Worker, claim: &Claim) -> Result<OpenInput, Failure> {
     let job = &claim.job;
     let opening: Box<dyn FnOnce() -> Result<OpenInput, Failure> + Send> = match (&job.source, &job.located) {
         (Source::Upload { id }, _) => {
-            let (path, name) = (worker.storage.data_path(*id), claim.upload_name.clone().unwrap_or_default());
+            let Place::File(path) = worker.storage.place(*id) else {
+                return Err(Failure::new(FailureCode::Internal, "The upload is no file."));
+            };
+            let name = claim.upload_name.clone().unwrap_or_default();
             Box::new(move || source::upload::open(&path, &name))
         }
         (_, Some(located)) => {
@@ -242,13 +273,7 @@ async fn open_file(worker: &Worker, claim: &Claim) -> Result<OpenInput, Failure>
         }
     };
     match timeout(OPEN_PATIENCE, tokio::task::spawn_blocking(opening)).await {
-        // a volume that went away since the claim is not the upload's end
-        Ok(Ok(Err(failure))) if failure.code == FailureCode::UploadGone && !worker.sees_uploads().await => {
-            Err(Failure::new(
-                FailureCode::StorageError,
-                "The upload volume is not there on this worker; perhaps it is not mounted.",
-            ))
-        }
+        Ok(Ok(Err(failure))) => Err(of_upload(worker, claim, failure).await),
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => Err(Failure::new(FailureCode::Internal, "Opening the input broke off.")),
         Err(_) => {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::Uri;
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::id::JobId;
@@ -11,11 +13,12 @@ use shared::store::attempt::{Attempt, Outcome};
 use shared::{Error, store};
 use utoipa::ToSchema;
 
-use crate::App;
+use super::request::PageQuery;
 use crate::auth::{JobsRead, May};
-use crate::extract::Id;
+use crate::extract::{Id, Query};
 use crate::openapi::ReadProblems;
 use crate::problem::{ProblemBody, Result};
+use crate::{App, cursor};
 
 /// One run of a job.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,11 +40,15 @@ pub struct AttemptView {
     pub stderr_tail: Option<String>,
 }
 
-/// The runs of a job.
+/// A page of a job's runs.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AttemptList {
-    /// In order.
+pub struct AttemptPage {
+    /// The runs, the first one first.
     pub data: Vec<AttemptView>,
+    /// Whether there are later ones.
+    pub has_more: bool,
+    /// For the next page; null on the last.
+    pub next_cursor: Option<String>,
 }
 
 impl From<Attempt> for AttemptView {
@@ -59,11 +66,13 @@ impl From<Attempt> for AttemptView {
 }
 
 /// List a job's attempts
+///
+/// The first one first. Retries by hand add to them without end, so there are pages.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/attempts", tag = "jobs", operation_id = "list_job_attempts",
-    params(("id" = JobId, Path, description = "The job.")),
+    params(("id" = JobId, Path, description = "The job."), PageQuery),
     responses(
-        (status = 200, description = "The attempts, in order.", body = AttemptList),
+        (status = 200, description = "A page of attempts.", body = AttemptPage, headers(("Link" = String, description = "The next page, `rel=\"next\"`; absent on the last."))),
         (status = 404, description = "There is no such job.", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
@@ -73,8 +82,19 @@ pub async fn list(
     State(app): State<Arc<App>>,
     May(who, _): May<JobsRead>,
     Id(id): Id<JobId>,
-) -> Result<axum::Json<AttemptList>> {
+    uri: Uri,
+    Query(query): Query<PageQuery>,
+) -> Result<Response> {
+    let limit = query.limit(app.limits.page)?;
+    let cursors = cursor::List::new(&app, &who, "attempts", &id);
+    let after = query.cursor.as_deref().map(|c| cursors.decode::<i16>(c)).transpose()?.unwrap_or(0);
     store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
-    let attempts = store::attempt::list(&app.db, id).await?;
-    Ok(axum::Json(AttemptList { data: attempts.into_iter().map(AttemptView::from).collect() }))
+    // one more than asked for tells whether there is a next page
+    let mut attempts = store::attempt::list(&app.db, id, after, limit + 1).await?;
+    let has_more = attempts.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    attempts.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next_cursor = attempts.last().filter(|_| has_more).map(|last| cursors.encode(&last.number));
+    let next = next_cursor.as_deref().and_then(|c| cursor::link(&app, &uri, c));
+    let data = attempts.into_iter().map(AttemptView::from).collect();
+    Ok((AppendHeaders(next), axum::Json(AttemptPage { data, has_more, next_cursor })).into_response())
 }

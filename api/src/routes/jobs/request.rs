@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::source::{Checked, SourceRequest};
 use crate::App;
+use crate::extract::{object, object_or_null};
 use crate::instant::check_instant;
 
 /// Jobs on a page when the client does not say.
@@ -25,6 +26,7 @@ const DEFAULT_PAGE: i64 = 50;
 #[schema(example = json!({"source": {"type": "path", "path": "/test/sample.mp4"}, "profile": "standard"}))]
 pub struct CreateJob {
     /// Where the bytes are.
+    #[serde(deserialize_with = "object")]
     pub source: SourceRequest,
     /// How deep to look.
     #[serde(default)]
@@ -34,13 +36,14 @@ pub struct CreateJob {
     #[schema(example = json!(["image"]))]
     pub accept: Vec<Accept>,
     /// The most it may take; without it, the profile's own limits count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub budget: Budget,
     /// `result` takes the result of an earlier job of yours for the same bytes, profile, options and version of ffprobe, at
     /// once. Two such jobs at the same time run once. The bytes are the same if they are the same upload, an upload with the
     /// same SHA-256, or a file of the same size, time of change and inode; objects behind URLs and in S3 are always looked at.
     pub reuse: Option<ReuseOf>,
     /// Which frames to look at; only with the profile `frames`.
+    #[serde(default, deserialize_with = "object_or_null")]
     pub frames: Option<frames::Request>,
     /// Which job goes first.
     #[serde(default)]
@@ -147,20 +150,11 @@ fn holds_nul(value: &Value) -> bool {
 }
 
 /// What else to show of a job.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Include {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Include {
     /// Its result.
-    pub result: bool,
-}
-
-fn include(text: Option<&str>) -> Result<Include, Error> {
-    match text {
-        None | Some("") => Ok(Include::default()),
-        Some("result") => Ok(Include { result: true }),
-        Some(other) => {
-            Err(Error::new(Code::BadRequest, format!("include={other} is not known; the only value is 'result'.")))
-        }
-    }
+    Result,
 }
 
 /// Query of a single job.
@@ -172,26 +166,20 @@ pub struct ShowQuery {
     #[param(minimum = 0, maximum = 30)]
     wait: Option<u64>,
     /// `result` puts the result inside the job.
-    #[param(inline, example = "result")]
-    include: Option<String>,
+    #[param(inline)]
+    pub include: Option<Include>,
 }
 
 impl ShowQuery {
-    /// How long to wait.
-    pub fn wait(&self, max_seconds: u64) -> Result<Duration, Error> {
-        let seconds = self.wait.unwrap_or(0);
-        if seconds > max_seconds {
+    /// How long to wait, if it says.
+    pub fn wait(&self, max_seconds: u64) -> Result<Option<Duration>, Error> {
+        if let Some(seconds) = self.wait.filter(|seconds| *seconds > max_seconds) {
             return Err(Error::new(
                 Code::BadRequest,
                 format!("wait={seconds} is too long; ask for at most {max_seconds} seconds and repeat."),
             ));
         }
-        Ok(Duration::from_secs(seconds))
-    }
-
-    /// What else to show.
-    pub fn include(&self) -> Result<Include, Error> {
-        include(self.include.as_deref())
+        Ok(self.wait.map(Duration::from_secs))
     }
 }
 
@@ -201,24 +189,28 @@ impl ShowQuery {
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only these states, joined by commas.
-    #[param(example = "queued,running")]
+    #[param(
+        example = "queued,running",
+        pattern = "^(queued|running|succeeded|failed|canceled)?(,(queued|running|succeeded|failed|canceled)?)*$"
+    )]
     state: Option<String>,
     /// Only this profile.
     profile: Option<Profile>,
     /// Only the job with this external id.
+    #[param(pattern = "^[^\\x00]*$")]
     external_id: Option<String>,
     /// Only jobs created at this instant (RFC 3339) or later.
     created_from: Option<DateTime<Utc>>,
     /// Only jobs created before this instant (RFC 3339).
     created_before: Option<DateTime<Utc>>,
-    /// Jobs on a page; at most 20 with `include=result`.
+    /// Jobs on a page; with `include=result` there are never more than 20.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// `result` puts each result inside its job.
-    #[param(example = "result")]
-    include: Option<String>,
+    #[param(inline)]
+    pub include: Option<Include>,
 }
 
 impl ListQuery {
@@ -249,18 +241,36 @@ impl ListQuery {
 
     /// How many jobs to show.
     pub fn limit(&self, max: i64) -> Result<i64, Error> {
-        match self.limit {
-            None => Ok(DEFAULT_PAGE.min(max)),
-            Some(limit) if (1..=max).contains(&limit) => Ok(limit),
-            Some(limit) => {
-                Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}.")))
-            }
-        }
+        limit(self.limit, max)
     }
+}
 
-    /// What else to show.
-    pub fn include(&self) -> Result<Include, Error> {
-        include(self.include.as_deref())
+/// Query of a list without filters.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl PageQuery {
+    /// How many items to show.
+    pub fn limit(&self, max: i64) -> Result<i64, Error> {
+        limit(self.limit, max)
+    }
+}
+
+fn limit(asked: Option<i64>, max: i64) -> Result<i64, Error> {
+    match asked {
+        None => Ok(DEFAULT_PAGE.min(max)),
+        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+        Some(limit) => {
+            Err(Error::new(Code::BadRequest, format!("limit={limit} is out of range; here it is 1 to {max}.")))
+        }
     }
 }
 

@@ -35,8 +35,7 @@ pub enum SourceRequest {
         url: String,
         /// Request headers for its origin, such as `Authorization`. Kept encrypted, never shown again.
         #[serde(default)]
-        #[schema(value_type = Object, example = json!({"Authorization": "Bearer abc"}))]
-        headers: BTreeMap<String, String>,
+        headers: OriginHeaders,
     },
     /// An object in an S3-compatible store that the operator set up.
     S3 {
@@ -51,6 +50,12 @@ pub enum SourceRequest {
         key: String,
     },
 }
+
+/// Request headers by name.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(example = json!({"Authorization": "Bearer abc"}))]
+pub struct OriginHeaders(BTreeMap<String, String>);
 
 /// A source that passed.
 pub struct Checked {
@@ -80,7 +85,8 @@ impl SourceRequest {
     }
 }
 
-fn url_source(url: String, headers: BTreeMap<String, String>, who: &Principal, app: &App) -> Result<Checked, Error> {
+fn url_source(url: String, headers: OriginHeaders, who: &Principal, app: &App) -> Result<Checked, Error> {
+    let OriginHeaders(headers) = headers;
     let refused = |e: egress::Refused, at: &str| Error::new(Code::UrlNotAllowed, e.to_string()).at(at);
     let parsed = egress::parse(&url).map_err(|e| refused(e, "/source/url"))?;
     app.egress.check(&parsed).map_err(|e| refused(e, "/source/url"))?;
@@ -101,7 +107,8 @@ fn s3_source(profile: String, bucket: String, key: String, who: &Principal, app:
             format!("No S3 profile '{profile}' was granted to this tenant. Check its name, or ask the operator.");
         return Err(Error::new(Code::NoS3Profile, detail).at("/source/profile"));
     };
-    if !known.allows(&bucket, &key) {
+    // uploads are private, whoever has keys for the bucket they lie in
+    if !known.allows(&bucket, &key) || app.storage.holds(&bucket, &key) {
         let detail = format!(
             "The S3 profile '{profile}' does not open this object. Name one in its buckets and below its prefixes."
         );

@@ -7,6 +7,8 @@ use shared::store::upload::Upload;
 use shared::upload::UploadState;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::openapi::FileBytes;
+
 /// An upload.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UploadView {
@@ -61,12 +63,39 @@ impl From<Upload> for UploadView {
     }
 }
 
+/// A form with a file.
+#[derive(ToSchema)]
+pub struct UploadForm {
+    /// The file.
+    pub file: FileBytes,
+}
+
+/// The versions of tus that are spoken.
+#[derive(ToSchema)]
+pub enum TusVersion {
+    /// The only one.
+    #[schema(rename = "1.0.0")]
+    One,
+}
+
+/// The methods that may be meant by a POST.
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+pub enum Meant {
+    /// Continue it.
+    Patch,
+    /// Where does it stand?
+    Head,
+    /// Erase it.
+    Delete,
+}
+
 /// Query of an upload.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UploadQuery {
-    /// Your name for the file; the result carries it.
-    #[param(max_length = 1024, example = "holiday.mp4")]
+    /// Your name for the file; the result carries it. At most 1024 bytes.
+    #[param(min_length = 1, max_length = 1024, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$", example = "holiday.mp4")]
     pub filename: Option<String>,
 }

@@ -81,7 +81,7 @@ impl S3Origin {
             .with_client_options(ClientOptions::new().with_allow_http(allow_http))
             .with_retry(retry)
             .with_http_connector(witness);
-        if let Some(endpoint) = endpoint(profile, bucket) {
+        if let Some(endpoint) = profile.endpoint_of(bucket) {
             builder = builder.with_endpoint(endpoint);
         }
         let store = builder.build().map_err(|e| misconfigured(&e))?;
@@ -100,16 +100,6 @@ impl S3Origin {
             seen.unwrap_or_else(|| Ending::Broke(answer::rejected("The request for the object could not be made.")))
         })
     }
-}
-
-/// The address of the store; with virtual hosts the bucket is part of it.
-fn endpoint(profile: &S3Profile, bucket: &str) -> Option<String> {
-    let mut endpoint = profile.endpoint.clone()?;
-    if profile.style == S3Style::VirtualHost {
-        let host = format!("{bucket}.{}", endpoint.host_str()?);
-        endpoint.set_host(Some(&host)).ok()?;
-    }
-    Some(endpoint.as_str().trim_end_matches('/').to_owned())
 }
 
 impl Origin for S3Origin {
