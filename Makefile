@@ -49,6 +49,11 @@ backlog: ## Measure what a million queued jobs cost, as ratios to an empty queue
 
 .PHONY: backlog
 
+limits: ## Measure what credentials and limits cost for each request, and a submission with 100,000 jobs waiting
+	cargo run --release -p bench --bin limits
+
+.PHONY: limits
+
 scan: ## Measure what files of 50 GB and scans of every packet cost, as ratios
 	cargo run --release -p bench --bin scan
 

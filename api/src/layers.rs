@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::metrics::{Handled, Route};
 use crate::problem::Problem;
-use crate::{App, audit, auth, client, compression, conditional, request_id, routes};
+use crate::{App, audit, auth, client, compression, conditional, limits, request_id, routes};
 
 /// What a browser may do with an answer that says nothing else: nothing.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -33,6 +33,7 @@ pub fn wrap(router: Router, app: Arc<App>) -> Router {
         .layer(from_fn(conditional::tag))
         .layer(compression::layer())
         .layer(from_fn(compression::choose))
+        .layer(from_fn_with_state(Arc::clone(&app), limits::limit))
         .layer(from_fn_with_state(Arc::clone(&app), audit::record))
         .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
         .layer(from_fn_with_state(Arc::clone(&app), client::locate))
@@ -169,6 +170,8 @@ mod tests {
             sessions: Default::default(),
             used: Default::default(),
             gate: Default::default(),
+            limiter: limits::Limiter::new(args.rates.rates().expect("rates")),
+            backlog: Default::default(),
             base_url: String::new(),
             limits,
             volume: Default::default(),
@@ -190,7 +193,11 @@ mod tests {
     }
 
     async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {
-        let request = Request::builder().method(method).uri("/").extension(Peer(([127, 0, 0, 1], 1).into()));
+        answer_at("/", router, method, body).await
+    }
+
+    async fn answer_at(uri: &str, router: Router, method: Method, body: Body) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(uri).extension(Peer(([127, 0, 0, 1], 1).into()));
         let request = request.body(body).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
@@ -210,6 +217,22 @@ mod tests {
         let (status, json) = answer(router, Method::GET, Body::empty()).await;
         assert_eq!((status, &json["code"]), (500, &Value::from("internal")));
         assert!(!json.to_string().contains("secret of the house"));
+    }
+
+    #[tokio::test]
+    async fn wrong_tokens_are_counted_where_tokens_are_exchanged() {
+        async fn handler() -> Problem {
+            Error::new(Code::Unauthorized, "The refresh token is not known.").into()
+        }
+        for (uri, last) in [("/api/v1/auth/token", 429), ("/api/v1/auth/me", 401)] {
+            let router = wrap(Router::new().route(uri, post(handler)), app(Duration::from_secs(5)));
+            for _ in 0..10 {
+                assert_eq!(answer_at(uri, router.clone(), Method::POST, Body::empty()).await.0, 401, "{uri}");
+            }
+            let (status, json) = answer_at(uri, router, Method::POST, Body::empty()).await;
+            assert_eq!(status, last, "{uri}");
+            assert_eq!(json["violated-policies"] == serde_json::json!(["authentication"]), last == 429, "{json}");
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod instant;
 pub mod intake;
 pub mod layers;
+pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
@@ -52,6 +53,8 @@ use crate::auth::used::Used;
 use crate::client::Gate;
 use crate::hold::Holds;
 use crate::intake::digests::Digests;
+use crate::limits::Limiter;
+use crate::limits::backlog::Backlog;
 use crate::metrics::Metrics;
 use crate::settings::Limits;
 use crate::settings::tokens::Tokens;
@@ -92,6 +95,10 @@ pub struct App {
     pub base_url: String,
     /// Bounds.
     pub limits: Limits,
+    /// Counts requests.
+    pub limiter: Limiter,
+    /// Knows about how many jobs wait.
+    pub backlog: Backlog,
     /// Looks at the upload volume for health checks.
     pub volume: routes::health::VolumeLook,
     /// Counters.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::App;
+use api::limits::Limiter;
 use api::metrics::Metrics;
 use api::settings::{Cli, Command, Limits, ServeArgs};
 use clap::Parser;
@@ -67,7 +68,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (roots, storage) = (args.files.roots()?, args.files.storage(&s3)?);
     let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;
     storage.check_limit(args.max_upload_bytes)?;
-    let gate = args.gate()?;
+    let (gate, limiter) = (args.gate()?, Limiter::new(args.rates.rates()?));
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
     let tokens = args.token_settings()?;
 
@@ -101,6 +102,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         sessions: Default::default(),
         used: Default::default(),
         gate,
+        limiter,
+        backlog: Default::default(),
         egress,
         s3,
         keys,

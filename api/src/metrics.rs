@@ -34,6 +34,13 @@ pub struct Submission {
     pub profile: &'static str,
 }
 
+/// A request that was refused because of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Limited {
+    /// The policy: `key`, `tenant`, `address`, `authentication`, …, or `queued`.
+    pub policy: &'static str,
+}
+
 /// The counters of one API process.
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -53,6 +60,10 @@ pub struct Metrics {
     pub audit_written: Counter,
     /// Audit events that found no room or that the database refused.
     pub audit_lost: Counter,
+    /// Requests refused because of a limit.
+    pub limited: Family<Limited, Counter>,
+    /// 1 while this process counts requests by itself, because Redis does not.
+    pub limits_local: Gauge,
 }
 
 /// Request durations by route.
@@ -82,5 +93,16 @@ impl Metrics {
         let written = "Audit events written by themselves, beside those kept with a job or an upload";
         registry.register("audit_events_written", written, self.audit_written.clone());
         registry.register("audit_events_lost", "Audit events that could not be written", self.audit_lost.clone());
+        registry.register("requests_limited", "Requests refused because of a limit", self.limited.clone());
+        registry.register(
+            "limits_local",
+            "1 while this process counts requests by itself, because Redis does not",
+            self.limits_local.clone(),
+        );
+    }
+
+    /// Counts a request that was refused because of a limit.
+    pub fn count_limited(&self, policy: &'static str) {
+        self.limited.get_or_create(&Limited { policy }).inc();
     }
 }

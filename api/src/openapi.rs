@@ -96,6 +96,7 @@ impl IntoResponses for ReadProblems {
             ("401", "No credentials, or wrong ones."),
             ("403", "The credentials do not carry the right this call needs."),
             ("408", "The request took too long."),
+            ("429", "Too many requests, jobs that wait, or unfinished uploads: `code` says which."),
             ("500", "A fault of the service; the log has it under `request_id`."),
             ("503", "A part the service needs is away for the moment; try again."),
         ])

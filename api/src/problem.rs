@@ -34,6 +34,9 @@ pub struct ProblemBody {
     /// The members of the request that are to blame, if single ones are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Blame>,
+    /// The policies of `RateLimit-Policy` that were violated, if the request came too soon.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
+    pub violated_policies: Vec<&'static str>,
 }
 
 /// A member of the request that is to blame.
@@ -61,45 +64,59 @@ impl<E: Into<Error>> From<E> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let error = self.0;
-        let code = error.code();
-        if let Some(cause) = error.cause() {
-            let level_is_error = code == Code::Internal;
-            if level_is_error {
-                tracing::error!(code = code.as_str(), cause = %chain(cause), "request failed");
-            } else {
-                tracing::warn!(code = code.as_str(), cause = %chain(cause), "request failed");
-            }
-        } else if code == Code::Internal {
-            tracing::error!(code = code.as_str(), cause = error.detail(), "request failed");
-        }
-        let body = ProblemBody {
-            kind: explained_at(code),
-            title: code.title(),
-            status: code.status(),
-            code: code.as_str(),
-            detail: error.detail().to_owned(),
-            request_id: request_id::current(),
-            errors: error
-                .pointer()
-                .map(|p| Blame { pointer: format!("#{p}"), detail: error.detail().to_owned() })
-                .into_iter()
-                .collect(),
-        };
-        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(body)).into_response();
-        // for the layers: what kind of problem it is
-        response.extensions_mut().insert(code);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(challenge) = challenge(code) {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-        if matches!(code, Code::Unavailable | Code::ResultNotReady) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
-        }
-        response
+        answer(self.0, Vec::new())
     }
+}
+
+/// 429: too many requests, by these policies, for so many seconds.
+pub fn rate_limited(detail: String, violated: Vec<&'static str>, seconds: u64) -> Response {
+    let mut response = answer(Error::new(Code::RateLimited, detail), violated);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+fn answer(error: Error, violated_policies: Vec<&'static str>) -> Response {
+    let code = error.code();
+    if let Some(cause) = error.cause() {
+        let level_is_error = code == Code::Internal;
+        if level_is_error {
+            tracing::error!(code = code.as_str(), cause = %chain(cause), "request failed");
+        } else {
+            tracing::warn!(code = code.as_str(), cause = %chain(cause), "request failed");
+        }
+    } else if code == Code::Internal {
+        tracing::error!(code = code.as_str(), cause = error.detail(), "request failed");
+    }
+    let body = ProblemBody {
+        kind: explained_at(code),
+        title: code.title(),
+        status: code.status(),
+        code: code.as_str(),
+        detail: error.detail().to_owned(),
+        request_id: request_id::current(),
+        errors: error
+            .pointer()
+            .map(|p| Blame { pointer: format!("#{p}"), detail: error.detail().to_owned() })
+            .into_iter()
+            .collect(),
+        violated_policies,
+    };
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, axum::Json(body)).into_response();
+    // for the layers: what kind of problem it is
+    response.extensions_mut().insert(code);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(challenge) = challenge(code) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if matches!(code, Code::Unavailable | Code::ResultNotReady) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    if code == Code::TooManyQueued {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
 }
 
 /// The page that explains a code.

@@ -1,5 +1,6 @@
 //! The API's settings and bounds.
 
+mod rates;
 pub mod tokens;
 
 use std::net::IpAddr;
@@ -17,6 +18,8 @@ use shared::lifecycle::upload::Quota;
 use crate::client::Gate;
 use crate::listen::Bounds;
 use tokens::{TokenArgs, TokenSettings};
+
+pub use rates::RateArgs;
 
 /// The HTTP front of FFprobe API. Every setting can be given as a flag or as the environment variable shown with it.
 #[derive(Debug, Parser)]
@@ -102,6 +105,9 @@ pub struct ServeArgs {
     /// Seconds that open requests get to finish after SIGTERM
     #[arg(long, env, default_value = "60", value_parser = config::seconds)]
     pub shutdown_grace: Duration,
+    /// How often, and how much.
+    #[command(flatten)]
+    pub rates: RateArgs,
     /// Tokens and sessions.
     #[command(flatten)]
     pub tokens: TokenArgs,
@@ -244,6 +250,8 @@ pub struct Limits {
     pub upload_bytes: u64,
     /// How much a tenant may have, unless its own row says otherwise.
     pub quota: Quota,
+    /// Jobs of a tenant that may wait, unless its own row says otherwise.
+    pub queued_jobs: u32,
     /// Fewest bytes a second of an upload, over a minute.
     pub upload_min_rate: u64,
     /// Bytes that stay free on the upload volume.
@@ -297,6 +305,7 @@ impl Limits {
                 stored_bytes: args.max_stored_bytes,
                 upload_bytes: args.max_upload_bytes,
             },
+            queued_jobs: args.rates.max_queued_jobs,
             upload_min_rate: args.min_upload_rate,
             upload_min_free_bytes: args.min_free_bytes,
             upload_expiry: Duration::from_secs(48 * 3600),

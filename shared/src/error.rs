@@ -127,6 +127,10 @@ codes! {
     ContentNotAllowed = 415 "content_not_allowed" "Content not allowed",
     /// Another request holds the upload and does not let go.
     UploadLocked = 423 "upload_locked" "Upload in use by another request",
+    /// More requests came than may come: from this key, tenant or address.
+    RateLimited = 429 "rate_limited" "Too many requests",
+    /// The tenant has as many jobs waiting as it may.
+    TooManyQueued = 429 "too_many_queued" "Too many jobs waiting",
     /// The tenant has as many unfinished uploads as it may.
     TooManyUploads = 429 "too_many_uploads" "Too many unfinished uploads",
     /// The bytes do not have the digest that was announced.

@@ -4,7 +4,7 @@
 //! 3  lifecycle · bootstrap · tenancy            every change of a job's state; the first key; every change of keys and tenants
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
-//! 1  job · media · packets · frames · completeness · access · audit · upload
+//! 1  job · media · packets · frames · completeness · access · audit · upload · limit
 //!                                               words and rules: no I/O, no clock, no async
 //! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
@@ -21,6 +21,7 @@ pub mod audit;
 pub mod completeness;
 pub mod frames;
 pub mod job;
+pub mod limit;
 pub mod media;
 pub mod packets;
 pub mod upload;

@@ -1,11 +1,12 @@
-//! Redis: a short list of disposable tickets for apalis workers, and a doorbell. Losing all of it delays work and loses
-//! none. The backlog itself stays in PostgreSQL: apalis-redis 1.0.0 wedges at 8,000 due tasks and has no order but
+//! Redis: a short list of disposable tickets for apalis workers, a doorbell, and the buckets of rate limits. Losing all of
+//! it delays work and loses none. The backlog itself stays in PostgreSQL: apalis-redis 1.0.0 wedges at 8,000 due tasks and has no order but
 //! arrival, so the relay keeps the list at a few hundred tickets at most.
 //!
 //! Tickets are put straight into apalis' active list by a script of our own (its push goes through a set with
 //! one-second resolution). That ties us to the key layout of apalis-redis 1.0.0, whose version is therefore exact.
 
 mod bell;
+mod limit;
 mod line;
 mod sentinel;
 mod ticker;
@@ -69,6 +70,8 @@ pub struct Queue {
     fast: Config,
     scan: Config,
     channel: String,
+    /// What the names of all buckets begin with.
+    buckets: String,
 }
 
 static SEND: LazyLock<Script> = LazyLock::new(|| {
@@ -136,7 +139,8 @@ impl Queue {
                 .emit_events(false)
         };
         let channel = format!("ffprobe_api:{installation}:bell");
-        Ok(Self { line, fast: config(Lane::Fast), scan: config(Lane::Scan), channel })
+        let buckets = format!("ffprobe_api:{installation}:rate");
+        Ok(Self { line, fast: config(Lane::Fast), scan: config(Lane::Scan), channel, buckets })
     }
 
     fn config(&self, lane: Lane) -> &Config {

@@ -25,6 +25,7 @@ mod inputs;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod limits;
 mod media;
 mod openapi;
 mod origin;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::slow::{SlowFfprobe, is_gone};
 use tests::{Http, Installation, samples, servers};
 
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < Duration::from_secs(60), "never came true: {what}");

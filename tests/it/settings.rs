@@ -56,6 +56,11 @@ async fn the_api_refuses_wrong_settings() {
         ("LOG_LEVEL", Some("=nonsense="), "LOG_LEVEL"),
         ("API_PORT", Some("70000"), "API_PORT"),
         ("MAX_UPLOAD_BYTES", Some("50GB"), "MAX_UPLOAD_BYTES"),
+        ("RATE_LIMIT_PER_KEY", Some("often"), "RATE_LIMIT_PER_KEY: 'often': a rate is PER_MINUTE"),
+        ("RATE_LIMIT_PER_TENANT", Some("6000:0"), "RATE_LIMIT_PER_TENANT"),
+        ("RATE_LIMIT_PER_ADDRESS", Some(""), "RATE_LIMIT_PER_ADDRESS"),
+        ("RATE_LIMIT_FAILED_AUTH", Some("2000000"), "RATE_LIMIT_FAILED_AUTH"),
+        ("MAX_QUEUED_JOBS", Some("0"), "MAX_QUEUED_JOBS"),
         ("BOOTSTRAP_ADMIN_API_KEY_FILE", Some(&empty), "BOOTSTRAP_ADMIN_API_KEY"),
     ];
     for (name, value, wanted) in rows {

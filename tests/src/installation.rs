@@ -111,6 +111,11 @@ impl Installation {
             ("SHUTDOWN_GRACE", "5".to_owned()),
             ("WORKER_SLOTS", "2".to_owned()),
             ("DATABASE_MAX_CONNECTIONS", "8".to_owned()),
+            // tests ask more often than people, and wait for nobody
+            ("RATE_LIMIT_PER_KEY", "0".to_owned()),
+            ("RATE_LIMIT_PER_TENANT", "0".to_owned()),
+            ("RATE_LIMIT_PER_ADDRESS", "0".to_owned()),
+            ("RATE_LIMIT_FAILED_AUTH", "0".to_owned()),
         ];
         pairs.map(|(k, v)| (k.to_owned(), v)).into()
     }

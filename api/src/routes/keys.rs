@@ -19,7 +19,6 @@ use shared::tenancy::key::{MadeKey, Maker};
 use shared::tenancy::{self, Made};
 use shared::{Code, Error, store};
 
-use crate::audit;
 use crate::auth::{KeysRead, KeysWrite, May};
 use crate::client::ClientAddress;
 use crate::extract::{Id, Json, Query};
@@ -27,7 +26,7 @@ use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
 use crate::routes::jobs::replayed;
 use crate::routes::jobs::request::PageQuery;
-use crate::{App, cursor, page};
+use crate::{App, audit, cursor, page};
 use request::{ChangeKey, CreateKey, RotateKey};
 use view::{KeyPage, KeyView};
 
@@ -203,6 +202,7 @@ pub async fn rotate(
     Json { value, repeatable }: Json<RotateKey>,
 ) -> Result<Response> {
     let overlap = value.check()?;
+    audit::detail("rotated", id.to_string());
     let once = repeatable.of(format!("POST /api/v1/api-keys/{id}/rotate"));
     let maker = Maker { who: &who, pepper: &app.pepper, request: once.as_ref() };
     let made = tenancy::key::rotate(&app.db, maker, id, overlap, kept).await?;
@@ -221,6 +221,8 @@ pub fn answer(app: &App, made: Made<MadeKey>) -> Response {
         Made::New(MadeKey { key, record }) => {
             let by = record.created_by.map(tracing::field::display);
             tracing::info!(key = record.public_id, tenant = %record.tenant, by, "API key made");
+            audit::target("key", record.id);
+            audit::detail("public_id", record.public_id.as_str());
             let headers = AppendHeaders([location(app, record.id)]);
             let view = KeyView { key: Some(key.expose().to_owned()), ..record.into() };
             (StatusCode::CREATED, headers, axum::Json(view)).into_response()

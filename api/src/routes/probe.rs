@@ -18,10 +18,12 @@ use super::jobs::source::{OriginHeaders, SourceRequest};
 use super::jobs::view::{JobPage, JobView};
 use super::jobs::{page_of, submit};
 use super::uploads::multipart::boundary;
+use super::uploads::protocol::refuse;
 use super::uploads::whole::{self, Stored};
 use crate::App;
 use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{AnyTypeJson, Query, object};
+use crate::limits::backlog;
 use crate::openapi::{FileBytes, ReadProblems, WriteProblems};
 use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
@@ -112,6 +114,10 @@ pub async fn probe_file(
 /// Uploads the file of a form and probes it.
 async fn probe_form(app: &Arc<App>, who: &Principal, request: Request, patience: Patience) -> Result<Response> {
     let (parts, body) = request.into_parts();
+    // looked at before the bytes come, and taken when the job does
+    if let Err(full) = backlog::take(app, who, 1).await {
+        return Ok(refuse(&parts.headers, body, full).await);
+    }
     let Stored { upload, fields } = whole::store(app, who, None, &parts.headers, body).await?;
     let mut wish = CreateJob::of(SourceRequest::Upload { id: upload.id });
     for (name, value) in fields {

@@ -53,7 +53,6 @@ pub fn is_upload(request: &Request) -> bool {
         (status = 201, description = "The upload exists; without tus headers, all bytes are stored.", body = UploadView, headers(("Location" = String, description = "The upload."), ("Upload-Offset" = u64, description = "Bytes stored, if the request had a body."))),
         (status = 404, description = "A part does not exist.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "This version of tus is not spoken.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant has too many unfinished uploads.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 460, description = "The bytes do not have the digest that was announced.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "The volume for uploads is full.", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
         WriteProblems,

@@ -56,6 +56,11 @@ const HANDED_ON: &[&str] = &[
     "LIMITS_STANDARD",
     "LIMITS_PACKETS",
     "LIMITS_FRAMES",
+    "RATE_LIMIT_PER_KEY",
+    "RATE_LIMIT_PER_TENANT",
+    "RATE_LIMIT_PER_ADDRESS",
+    "RATE_LIMIT_FAILED_AUTH",
+    "MAX_QUEUED_JOBS",
 ];
 
 type Environment = Vec<(OsString, OsString)>;
@@ -199,6 +204,9 @@ fn environment(
         // What this kernel offers; the images demand all of it.
         ("SANDBOX".into(), "best_effort".into()),
     ];
+    // one person's own machine; whoever shares it sets them
+    let rates = ["RATE_LIMIT_PER_KEY", "RATE_LIMIT_PER_TENANT", "RATE_LIMIT_PER_ADDRESS", "RATE_LIMIT_FAILED_AUTH"];
+    variables.extend(rates.map(|name| (name.into(), "0".into())));
     if !plan.address.ip().is_unspecified() {
         variables.push(("BASE_URL".into(), plan.url().into()));
     }

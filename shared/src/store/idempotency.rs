@@ -83,7 +83,8 @@ pub async fn keep(db: impl PgExecutor<'_>, tenant: TenantId, key: &str, answer: 
     Ok(())
 }
 
-async fn find(db: impl PgExecutor<'_>, tenant: TenantId, key: &str) -> Result<Option<Kept>> {
+/// What the first request with a key did.
+pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, key: &str) -> Result<Option<Kept>> {
     let sql =
         "select operation, fingerprint, job_id as made, answer from idempotency where tenant_id = $1 and key = $2";
     Ok(sqlx::query_as(sql).bind(tenant).bind(key).fetch_optional(db).await?)

@@ -268,6 +268,13 @@ pub async fn find_for_update(db: impl PgExecutor<'_>, tenant: TenantId, id: JobI
     row.map(Job::try_from).transpose()
 }
 
+/// How many jobs of the tenant are queued; `most` if there are more. Reads so many entries of an index.
+pub async fn count_queued(db: impl PgExecutor<'_>, tenant: TenantId, most: u32) -> Result<u32> {
+    let sql = "select count(*) from (select from job where tenant_id = $1 and state = 'queued' limit $2) queued";
+    let count: i64 = sqlx::query_scalar(sql).bind(tenant).bind(i64::from(most)).fetch_one(db).await?;
+    Ok(u32::try_from(count).unwrap_or(most))
+}
+
 /// Those of `jobs` that have ended or no longer exist: what a process that waits for many jobs asks in one query.
 pub async fn list_ended(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<JobId>> {
     let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();

@@ -21,6 +21,7 @@ use super::view::JobView;
 use crate::auth::{JobsWrite, May};
 use crate::extract::{Id, Json};
 use crate::instant::check_instant;
+use crate::limits::backlog;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
 use crate::{App, audit};
@@ -70,6 +71,7 @@ pub async fn cancel(State(app): State<Arc<App>>, May(who, _): May<JobsWrite>, Id
     security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
 pub async fn retry(State(app): State<Arc<App>>, May(who, _): May<JobsWrite>, Id(id): Id<JobId>) -> Result<Response> {
+    let _places = backlog::take(&app, &who, 1).await?;
     lifecycle::retry(&app.db, who.tenant, id, app.limits.max_attempts).await?;
     let job = find(&app, &who, id).await?;
     tracing::info!(job.id = %id, "queued again by hand");
@@ -133,6 +135,7 @@ pub async fn retry_failed(
         ..Filter::default()
     };
     let attempts = app.limits.max_attempts;
+    let _places = backlog::take(&app, &who, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
     let jobs = lifecycle::retry_failed(&app.db, who.tenant, &filter, body.failure_code, attempts, limit).await?;
     tracing::info!(jobs = jobs.len(), "queued again by hand");
     audit::detail("jobs", jobs.len());

@@ -21,6 +21,7 @@ use super::{address, append};
 use crate::hold::{Hold, LEASE};
 use crate::intake::finish::finish;
 use crate::intake::{Count, Resume, assemble};
+use crate::limits::backlog;
 use crate::problem::Problem;
 use crate::routes::jobs::source::not_allowed;
 use crate::{App, audit};
@@ -39,6 +40,12 @@ pub async fn create(app: &Arc<App>, who: &Principal, headers: &HeaderMap, body: 
     };
     let (creation, count) = asked;
     let has_body = !body.is_end_stream();
+    // the job that an upload wishes for is accepted when its last byte is there; so it is refused now or never
+    if creation.metadata.probe.is_some()
+        && let Err(full) = backlog::take(app, who, 1).await
+    {
+        return refuse(headers, body, full).await;
+    }
     let upload = match begin(app, who, creation).await {
         Ok(begun) => begun,
         Err(error) => return refuse(headers, body, error).await,

@@ -31,7 +31,7 @@ const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 /// What web pages may send and read.
 const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
 const SENT: &str = "Authorization, X-API-Key, Content-Type, X-Request-ID, X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum";
-const READ: &str = "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Retry-After, X-Request-ID";
+const READ: &str = "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID";
 /// How long a browser remembers what it may, in seconds.
 const REMEMBERED: &str = "86400";
 
@@ -115,10 +115,15 @@ pub fn problem_at(problem: impl Into<Problem>, offset: u64) -> Response {
 /// A problem before the body was read. Some of the body is read first, so that the client gets to read the answer; a client
 /// that asked first (Expect: 100-continue) sends nothing.
 pub async fn refuse(headers: &HeaderMap, body: Body, problem: impl Into<Problem>) -> Response {
+    put_away(headers, body).await;
+    problem.into().into_response()
+}
+
+/// What is done with a body before a refusal.
+pub async fn put_away(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(EXPECT) {
         throw_away(body).await;
     }
-    problem.into().into_response()
 }
 
 async fn throw_away(mut body: Body) {
