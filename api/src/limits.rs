@@ -126,7 +126,9 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let token_from = if request.uri().path() == TOKENS { request.extensions().get().copied() } else { None };
     let counted = verdicts.iter().any(|v| v.policy.name == "authentication");
     let mut response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED && !counted {
+    let guessed =
+        matches!(response.extensions().get(), Some(Code::Unauthorized | Code::InvalidToken | Code::InvalidGrant));
+    if guessed && !counted {
         let bucket = token_from.and_then(|from| app.limiter.rates.refusals(from));
         let verdicts = app.limiter.charge(&app, bucket.as_slice()).await;
         if verdicts.iter().any(|v| !v.allowed) {
@@ -197,6 +199,8 @@ mod tests {
 
     fn principal() -> Principal {
         Principal {
+            session: None,
+            expires_at: None,
             tenant: TenantId::new(),
             key: ApiKeyId::new(),
             key_public_id: String::new(),
