@@ -211,6 +211,8 @@ mod tests {
             media_roots: Vec::new(),
             s3_profiles: Vec::new(),
             rate_per_minute: None,
+            expires_at: None,
+            session: None,
             limits: TenantLimits::default(),
         }
     }

@@ -120,6 +120,8 @@ mod tests {
             media_roots: Vec::new(),
             s3_profiles: Vec::new(),
             rate_per_minute: None,
+            expires_at: None,
+            session: None,
             limits: TenantLimits::default(),
         };
         assert!(who.check_may_give(Rights::of_role(Role::Admin, false), Reach::Tenant).is_ok());
