@@ -281,9 +281,10 @@ pub fn action(action: &'static str) {
     note(|noted| noted.action = Some(action));
 }
 
-/// Writes down something that happened besides what the route does, such as a family of tokens that was revoked.
+/// Writes down something that was not let pass, besides how the request ends: a spent token that was used again.
 pub fn raise(app: &App, tenant: TenantId, action: &'static str, target: Target) {
-    let event = Event { target: Some(target), tenant: Some(tenant), ..event_or_own(action, tenant) };
+    let event = event_or_own(action, tenant);
+    let event = Event { target: Some(target), tenant: Some(tenant), outcome: Outcome::Denied, ..event };
     app.audit.push(event);
 }
 

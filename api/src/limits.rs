@@ -11,7 +11,7 @@ mod fields;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use shared::Code;
@@ -199,8 +199,6 @@ mod tests {
 
     fn principal() -> Principal {
         Principal {
-            session: None,
-            expires_at: None,
             tenant: TenantId::new(),
             key: ApiKeyId::new(),
             key_public_id: String::new(),

@@ -83,13 +83,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let installation = store::installation::find(&db).await?;
     storage.mark(installation).await.with_context(|| format!("STORAGE_URL: {storage} cannot be used"))?;
 
-    let metrics = Metrics::default();
-    let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
-    metrics.register(&mut registry);
-    if let Some(listener) = telemetry::bind_metrics(&args.telemetry).await? {
-        tracing::info!(addr = %listener.local_addr()?, "metrics");
-        tokio::spawn(telemetry::serve_metrics(listener, registry));
-    }
+    let metrics = show_metrics(&args).await?;
     let draining = shared::shutdown::on_signal().context("cannot listen for signals")?;
     let app = Arc::new(App {
         db,
@@ -127,6 +121,18 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     api::serve(app, listener, args.shutdown_grace).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Counters, and where they are shown.
+async fn show_metrics(args: &ServeArgs) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::default();
+    let mut registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
+    metrics.register(&mut registry);
+    if let Some(listener) = telemetry::bind_metrics(&args.telemetry).await? {
+        tracing::info!(addr = %listener.local_addr()?, "metrics");
+        tokio::spawn(telemetry::serve_metrics(listener, registry));
+    }
+    Ok(metrics)
 }
 
 /// What the database role can do to the audit trail, said where it is not what it should be.

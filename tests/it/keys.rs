@@ -251,7 +251,7 @@ async fn both_keys_work_during_a_rotation() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
     let body = json!({"name": "x", "role": "submitter", "scopes": ["jobs:read", "jobs:write"], "networks": ["127.0.0.0/8"],
-        "expires_in": 86_400, "rate_per_minute": 99});
+        "expires_in": 86_400, "rate_per_minute": 99_000});
     let (id, old) = make(&http, body).await;
     let rotated = http.post(&format!("{KEYS}/{id}/rotate"), &json!({"overlap_seconds": 2})).await;
     assert_eq!(rotated.status, 201, "{}", rotated.text);

@@ -108,8 +108,6 @@ mod tests {
     #[test]
     fn nobody_gives_what_they_lack() {
         let mut who = Principal {
-            session: None,
-            expires_at: None,
             tenant: TenantId::new(),
             key: ApiKeyId::new(),
             key_public_id: "x".into(),

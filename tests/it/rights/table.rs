@@ -14,6 +14,8 @@ pub(super) enum Object {
     OpenUpload,
     /// An API key that can do no more than manage keys.
     Key,
+    /// A session, begun with a key that may manage all of its tenant or by the asker itself.
+    Session,
     /// A tenant. It belongs to the platform, so none is foreign.
     Tenant,
     /// A queue. It belongs to the platform, too.
@@ -68,7 +70,7 @@ const fn tus(
 }
 
 use Body::{Bytes, Json};
-use Object::{Job, Key, OpenUpload, Queue, Tenant, Upload};
+use Object::{Job, Key, OpenUpload, Queue, Session, Tenant, Upload};
 
 const VERSION: (&str, &str) = ("tus-resumable", "1.0.0");
 const PIECE: &str = "application/offset+octet-stream";
@@ -86,6 +88,12 @@ pub(super) const ROWS: &[Row] = &[
     row("revoke_api_key", Key, NONE, 204),
     row("change_api_key", Key, Json(r#"{"name": "y"}"#), 200),
     row("rotate_api_key", Key, Json(r#"{"overlap_seconds": 5}"#), 201),
+    row("list_audit_events", NO_OBJECT, NONE, 200),
+    row("show_me", NO_OBJECT, NONE, 200),
+    row("revoke_token", NO_OBJECT, Json(r#"{"token": "ffr_nonsense"}"#), 200),
+    row("list_sessions", NO_OBJECT, NONE, 200),
+    row("delete_session", Session, NONE, 204),
+    row("create_token", NO_OBJECT, Json(r#"{"grant_type": "api_key"}"#), 200),
     row("list_jobs", NO_OBJECT, NONE, 200),
     row("create_job", NO_OBJECT, Json(PATH), 202),
     row("create_job", Upload, Json(r#"{"source": {"type": "upload", "id": "$object"}}"#), 202),
@@ -118,6 +126,9 @@ pub(super) const ROWS: &[Row] = &[
     row("upload_options_of", OpenUpload, NONE, 200),
     tus("head_upload", OpenUpload, &[VERSION], NONE, 200),
     tus("append_upload", OpenUpload, &[VERSION, ("upload-offset", "0")], Bytes(PIECE, "hello"), 204),
+    row("show_docs", NO_OBJECT, NONE, 200),
+    row("show_docs_file", NO_OBJECT, NONE, 200),
+    row("show_openapi", NO_OBJECT, NONE, 200),
     row("health", NO_OBJECT, NONE, 200),
     row("live", NO_OBJECT, NONE, 200),
     row("ready", NO_OBJECT, NONE, 200),

@@ -44,7 +44,8 @@ async fn a_replay_after_the_grace_ends_the_session() {
         "token.reused",
     );
     assert_eq!(line["level"], "WARN");
-    assert!(line["session"].is_string() && line["key"].is_string() && line["client"] == "127.0.0.1", "{line}");
+    assert!(line["target.id"].is_string() && line["tenant"].is_string(), "{line}");
+    assert_eq!((&line["target.kind"], &line["client"]), (&"session".into(), &"127.0.0.1".into()), "{line}");
 }
 
 #[tokio::test]
