@@ -50,7 +50,7 @@ pub enum Need {
 }
 
 macro_rules! rights {
-    ($($(#[$doc:meta])* $name:ident = $word:literal $need:expr,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $word:tt $need:expr,)*) => {
         /// What a call needs. The words are the scopes of keys, and stand in the OpenAPI document at each call.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         pub enum Right { $($(#[$doc])* #[serde(rename = $word)] $name,)* }

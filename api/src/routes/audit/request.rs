@@ -46,6 +46,7 @@ pub struct AuditQuery {
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// All events at once, as a stream: `ndjson` (one object a line) or `csv`. Not with `limit` and `cursor`.
+    #[param(inline)]
     pub format: Option<Format>,
 }
 
