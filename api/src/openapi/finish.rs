@@ -16,7 +16,15 @@ use crate::{cursor, idempotency};
 /// Answers and bodies as they look, by the name of their schema; redocly compares them.
 const EXAMPLES: &str = include_str!("examples.json");
 /// Calls that take an empty body for one that says nothing.
-const BODY_OPTIONAL: [&str; 4] = ["pause_queue", "retry_failed_jobs", "create_upload", "override_upload"];
+const BODY_OPTIONAL: [&str; 7] = [
+    "pause_queue",
+    "retry_failed_jobs",
+    "create_upload",
+    "override_upload",
+    "change_api_key",
+    "rotate_api_key",
+    "change_tenant",
+];
 /// Parameters that look the same wherever they are.
 const PATTERNS: [(&str, &str); 2] = [("cursor", cursor::PATTERN), ("Idempotency-Key", idempotency::PATTERN)];
 /// Schemas with variants that take no unknown members.

@@ -229,7 +229,8 @@ pub fn answer(app: &App, made: Made<MadeKey>) -> Response {
         }
         Made::Repeated(kept) => {
             let json = (CONTENT_TYPE, "application/json".to_owned());
-            let headers = AppendHeaders([location(app, ApiKeyId(kept.made)), json, replayed()]);
+            // not appended: a text comes with a content type of its own
+            let headers = [location(app, ApiKeyId(kept.made)), json, replayed()];
             (StatusCode::CREATED, headers, kept.answer).into_response()
         }
     }

@@ -65,7 +65,8 @@ pub async fn create(
         }
         Made::Repeated(kept) => {
             let json = (CONTENT_TYPE, "application/json".to_owned());
-            let headers = AppendHeaders([location(&app, TenantId(kept.made)), json, replayed()]);
+            // not appended: a text comes with a content type of its own
+            let headers = [location(&app, TenantId(kept.made)), json, replayed()];
             (StatusCode::CREATED, headers, kept.answer).into_response()
         }
     })
