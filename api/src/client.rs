@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::http::header::STRICT_TRANSPORT_SECURITY;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
@@ -20,6 +21,8 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// The same, host and port.
 pub const FORWARDED_HOST: &str = "x-forwarded-host";
+/// Two years without a word in clear (RFC 6797), for clients that came by TLS.
+const STAY_WITH_TLS: HeaderValue = HeaderValue::from_static("max-age=63072000");
 /// Most hops that are followed. More proxies than that stand before nobody.
 const MAX_HOPS: usize = 20;
 
@@ -97,8 +100,13 @@ pub async fn locate(State(app): State<Arc<App>>, mut request: Request, next: Nex
         request.headers_mut().remove(FORWARDED_PROTO);
         request.headers_mut().remove(FORWARDED_HOST);
     }
+    let by_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
     request.extensions_mut().insert(ClientAddress(client));
-    next.run(request).await
+    let mut response = next.run(request).await;
+    if by_tls {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, STAY_WITH_TLS);
+    }
+    response
 }
 
 #[cfg(test)]

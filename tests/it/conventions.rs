@@ -24,6 +24,23 @@ fn sample(installation: &Installation) -> Value {
 }
 
 #[tokio::test]
+async fn every_answer_carries_what_browsers_need() {
+    let installation = Installation::new().await;
+    let (_api, direct) = installation.api(&[]);
+    let (_other, proxied) = installation.api(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    for path in ["/api/v1/jobs", "/health", "/docs", "/nowhere", "/api/v1/uploads/x"] {
+        for (http, hsts) in [(&direct, ""), (&proxied, "max-age=63072000")] {
+            let answer = get(http, path, &[("x-forwarded-proto", "https")]).await;
+            let shown = ["x-content-type-options", "x-frame-options", "referrer-policy", "strict-transport-security"]
+                .map(|name| answer.header(name));
+            assert_eq!(shown, ["nosniff", "DENY", "no-referrer", hsts], "{path}");
+            assert!(!answer.header("content-security-policy").is_empty(), "{path}");
+        }
+        assert_eq!(proxied.get(path).await.header("strict-transport-security"), "", "it did not come by TLS");
+    }
+}
+
+#[tokio::test]
 async fn what_the_client_has_is_not_sent_again() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
