@@ -80,30 +80,40 @@ pub fn link(app: &App, uri: &Uri, cursor: &str) -> Option<(HeaderName, HeaderVal
     HeaderValue::from_str(&link).ok().map(|value| (LINK, value))
 }
 
-impl Place for After {
+/// Most lists: the instant of the last item shown, and its id.
+impl Place for (DateTime<Utc>, Uuid) {
     /// Microseconds (PostgreSQL's resolution), id.
     fn write(&self) -> Vec<u8> {
-        let mut bytes = self.created_at.timestamp_micros().to_be_bytes().to_vec();
-        bytes.extend(self.id.0.as_bytes());
+        let mut bytes = self.0.timestamp_micros().to_be_bytes().to_vec();
+        bytes.extend(self.1.as_bytes());
         bytes
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (time, id) = bytes.split_at_checked(8)?;
-        let created_at: DateTime<Utc> = Utc.timestamp_micros(i64::from_be_bytes(time.try_into().ok()?)).single()?;
-        check_instant(created_at).ok()?;
-        Some(Self { created_at, id: JobId(Uuid::from_slice(id).ok()?) })
+        let at: DateTime<Utc> = Utc.timestamp_micros(i64::from_be_bytes(time.try_into().ok()?)).single()?;
+        check_instant(at).ok()?;
+        Some((at, Uuid::from_slice(id).ok()?))
+    }
+}
+
+impl Place for After {
+    fn write(&self) -> Vec<u8> {
+        (self.created_at, self.id.0).write()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Place::read(bytes).map(|(created_at, id)| Self { created_at, id: JobId(id) })
     }
 }
 
 impl Place for store::audit::After {
     fn write(&self) -> Vec<u8> {
-        After { created_at: self.happened_at, id: JobId(self.id.0) }.write()
+        (self.happened_at, self.id.0).write()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let After { created_at, id } = After::read(bytes)?;
-        Some(Self { happened_at: created_at, id: AuditEventId(id.0) })
+        Place::read(bytes).map(|(happened_at, id)| Self { happened_at, id: AuditEventId(id) })
     }
 }
 
