@@ -59,7 +59,7 @@ impl Waiters {
                 bell = bells.recv() => match bell {
                     Ok(Bell::Done(job)) => self.wake(job),
                     Ok(Bell::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => self.look(&db).await,
-                    Ok(Bell::Wake | Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_)) => {}
+                    Ok(Bell::Wake | Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_) | Bell::Published) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 _ = tick.tick() => self.look(&db).await,

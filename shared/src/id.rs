@@ -67,6 +67,22 @@ id!(
     AuditEventId, now_v7
 );
 id!(
+    /// Something that happened. Random, because it says nothing but itself.
+    EventId, new_v4
+);
+id!(
+    /// A webhook: an endpoint that wants to be told of events.
+    WebhookId, now_v7
+);
+id!(
+    /// One event on its way to one webhook.
+    DeliveryId, now_v7
+);
+id!(
+    /// Jobs that were handed in together.
+    BatchId, now_v7
+);
+id!(
     /// One run of a worker process.
     WorkerId, now_v7
 );

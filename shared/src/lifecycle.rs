@@ -4,6 +4,7 @@
 //! Callers ring the doorbell after a verb returned, never before: a bell for a change that was rolled back is harmless,
 //! a change nobody hears of costs a second.
 
+mod publish;
 mod reuse;
 pub mod upload;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+pub use publish::{PUBLISH_BATCH, publish};
 pub use reuse::{Reuse, keep_to_itself, reuse, wake};
 
 use crate::error::{Code, Error, Result};

@@ -18,6 +18,7 @@ mod completeness;
 mod contract;
 mod conventions;
 mod corpus;
+mod events;
 mod health;
 mod hostile;
 mod huge;

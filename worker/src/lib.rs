@@ -1,5 +1,5 @@
 //! The worker: claims jobs and runs ffprobe on them in a jail; as relay it sends tickets for due jobs; as upkeep it
-//! takes jobs from dead workers. Any number of processes in any mix of roles may run.
+//! takes jobs from dead workers; as deliver it publishes events. Any number of processes in any mix of roles may run.
 
 pub mod claim;
 pub mod ffprobe;
@@ -7,8 +7,10 @@ pub mod jail;
 pub mod keep;
 pub mod metrics;
 pub mod probe;
+pub mod publish;
 pub mod registry;
 pub mod relay;
+pub mod rounds;
 pub mod settings;
 pub mod slots;
 pub mod source;
@@ -63,6 +65,8 @@ pub struct Worker {
     pub storage: Storage,
     /// How long a complete upload is kept after its last job.
     pub upload_retention: Duration,
+    /// How long events are kept.
+    pub event_retention: Duration,
     /// Configured media roots; those mounted are in `condition`.
     pub roots: MediaRoots,
     /// How it reads what lies elsewhere.
@@ -163,6 +167,9 @@ pub async fn run(
             }
             Role::Upkeep => {
                 parts.spawn(upkeep::run(Arc::clone(&worker), retention));
+            }
+            Role::Deliver => {
+                parts.spawn(publish::run(Arc::clone(&worker)));
             }
         }
     }

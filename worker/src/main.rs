@@ -104,6 +104,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         installation,
         storage,
         upload_retention: args.upload_retention,
+        event_retention: args.event_retention(),
         roots,
         remotes,
         keys,

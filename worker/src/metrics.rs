@@ -58,6 +58,8 @@ pub struct Metrics {
     pub tickets: Counter,
     /// Jobs taken from workers that fell silent.
     pub rescued: Counter,
+    /// Events published.
+    pub published: Counter,
     /// Jobs that wait, up to 10,001.
     pub queued: Gauge,
     /// Jobs that run, up to 10,001.
@@ -83,6 +85,7 @@ impl Default for Metrics {
             slots: Gauge::default(),
             tickets: Counter::default(),
             rescued: Counter::default(),
+            published: Counter::default(),
             queued: Gauge::default(),
             running: Gauge::default(),
             oldest_due: Gauge::default(),
@@ -120,6 +123,7 @@ impl Metrics {
         registry.register("slots", "Slots there are", self.slots.clone());
         registry.register("tickets_sent", "Tickets sent by the relay", self.tickets.clone());
         registry.register("jobs_rescued", "Jobs taken from workers that fell silent", self.rescued.clone());
+        registry.register("events_published", "Events published", self.published.clone());
         registry.register("jobs_queued", "Jobs that wait, counted up to 10001", self.queued.clone());
         registry.register("jobs_running", "Jobs that run, counted up to 10001", self.running.clone());
         registry.register_with_unit(

@@ -4,23 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::Error;
 use shared::error::Result;
 use shared::id::JobId;
 use shared::job::Lane;
 use shared::queue::{Bell, Sent, WINDOW_MAX};
 use shared::store;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::Instant;
 
 use crate::Worker;
+use crate::rounds::{Rounds, Words};
 
 /// How often due jobs are looked for when no bell rings.
 const TICK: Duration = Duration::from_millis(200);
-/// How long bells are gathered before they are acted upon.
-const GATHER: Duration = Duration::from_millis(20);
-/// A round that takes longer waits for a PostgreSQL that is gone without a word; it is begun anew.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WORDS: Words = Words {
+    fails: "the relay cannot work; free workers take overdue jobs by themselves",
+    works: "the relay works again",
+};
 /// Least number of tickets the list may hold.
 const WINDOW_MIN: usize = 4;
 /// Tickets beyond the free slots, per worker: what it may take while the relay is not looking.
@@ -38,44 +37,12 @@ const RESEND_AGE: Duration = Duration::from_secs(15);
 
 /// Sends tickets until the worker drains.
 pub async fn run(worker: Arc<Worker>) {
-    let mut bells = worker.bells.subscribe();
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // a job that ended has freed a slot
+    let wakes = |bell| matches!(bell, Bell::Wake | Bell::Done(_));
+    let mut rounds = Rounds::new(&worker, TICK, wakes, WORDS);
     let mut lanes = Lane::ALL.map(LaneRelay::new);
-    let mut troubled = false;
-    loop {
-        tokio::select! {
-            () = worker.draining.cancelled() => return,
-            _ = tick.tick() => {}
-            bell = bells.recv() => match bell {
-                // a job that ended has freed a slot; several at once are one reason to look
-                Ok(Bell::Wake | Bell::Missed | Bell::Done(_)) | Err(RecvError::Lagged(_)) => {
-                    tokio::time::sleep(GATHER).await;
-                    while bells.try_recv().is_ok() {}
-                }
-                Ok(Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_)) => continue,
-                Err(RecvError::Closed) => drop(tick.tick().await),
-            },
-        }
-        let outcome = timeout(PATIENCE, round(&worker, &mut lanes)).await;
-        match outcome.unwrap_or_else(|e| Err(Error::unavailable("The database", e))) {
-            Ok(()) => {
-                if troubled {
-                    tracing::info!("the relay works again");
-                }
-                troubled = false;
-            }
-            Err(error) => {
-                if !troubled {
-                    tracing::warn!(%error, "the relay cannot work; free workers take overdue jobs by themselves");
-                }
-                troubled = true;
-                tokio::select! {
-                    () = worker.draining.cancelled() => return,
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                }
-            }
-        }
+    while rounds.next().await {
+        rounds.hold(round(&worker, &mut lanes)).await;
     }
 }
 

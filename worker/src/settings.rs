@@ -43,6 +43,8 @@ pub enum Role {
     Relay,
     /// Takes jobs from dead workers, cleans up.
     Upkeep,
+    /// Publishes events and sends them to webhooks.
+    Deliver,
 }
 
 impl Role {
@@ -52,6 +54,7 @@ impl Role {
             Self::Probe => "probe",
             Self::Relay => "relay",
             Self::Upkeep => "upkeep",
+            Self::Deliver => "deliver",
         }
     }
 }
@@ -90,7 +93,7 @@ const MIN_SLOTS: usize = 2;
 #[derive(Debug, Clone, Args)]
 pub struct WorkArgs {
     /// What this process takes part in, joined by commas. Every installation needs each role at least once
-    #[arg(long, env, value_enum, value_delimiter = ',', default_value = "probe,relay,upkeep")]
+    #[arg(long, env, value_enum, value_delimiter = ',', default_value = "probe,relay,upkeep,deliver")]
     pub worker_roles: Vec<Role>,
     /// Lanes it serves, joined by commas: fast (quick looks), scan (reads whole files)
     #[arg(long, env, value_enum, value_delimiter = ',', default_value = "fast,scan")]
@@ -154,6 +157,9 @@ pub struct WorkArgs {
     /// Days that a job and its result are kept after its end; upkeep erases them then
     #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub retention_days: u16,
+    /// Days that events are kept for those who were away, and deliveries to webhooks for those who look back
+    #[arg(long, env, default_value_t = 7, value_parser = clap::value_parser!(u16).range(5..=400))]
+    pub event_retention_days: u16,
     /// Seconds that a complete upload is kept after its last job has ended, or without a job after its last byte
     #[arg(long, env, default_value = "86400", value_parser = config::seconds)]
     pub upload_retention: Duration,
@@ -199,6 +205,11 @@ impl WorkArgs {
     /// How long a job is kept after its end.
     pub fn retention(&self) -> Duration {
         Duration::from_secs(u64::from(self.retention_days) * 24 * 3600)
+    }
+
+    /// How long events are kept.
+    pub fn event_retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.event_retention_days) * 24 * 3600)
     }
 
     /// How long a job is held without a sign of life.

@@ -69,6 +69,7 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
             duty("forget dead workers", forget_workers(&worker)).await;
             duty("forget idempotency keys", forget_keys(&worker)).await;
             duty("forget sessions that are over", forget_sessions(&worker)).await;
+            duty("forget old events", forget_events(&worker)).await;
             duty("forget uploads that are gone", forget_uploads(&worker)).await;
             erase_all(&worker, retention, round).await;
         }
@@ -185,6 +186,16 @@ async fn forget_keys(worker: &Worker) -> Result<()> {
 async fn forget_sessions(worker: &Worker) -> Result<()> {
     for _ in 0..BATCHES {
         if store::session::prune(&worker.db, ROW_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets events that nobody comes back for.
+async fn forget_events(worker: &Worker) -> Result<()> {
+    for _ in 0..BATCHES {
+        if store::event::prune(&worker.db, worker.event_retention, ROW_BATCH).await? == 0 {
             break;
         }
     }

@@ -87,6 +87,10 @@ rights! {
     KeysRead = "keys:read" Need::Role(Role::Admin),
     /// Makes, changes, rotates and revokes the tenant's API keys, and ends its sessions.
     KeysWrite = "keys:write" Need::Role(Role::Admin),
+    /// Sees the tenant's webhooks and what was sent to them.
+    WebhooksRead = "webhooks:read" Need::Role(Role::Admin),
+    /// Makes, changes and erases the tenant's webhooks, and sends again.
+    WebhooksWrite = "webhooks:write" Need::Role(Role::Admin),
     /// Reads the audit log of the tenant; with platform reach, of all.
     AuditRead = "audit:read" Need::Role(Role::Admin),
     /// Pauses and resumes queues.

@@ -33,6 +33,8 @@ pub enum Bell {
     Release(UploadId),
     /// Who may do what in this tenant has changed: forget what is remembered of it.
     Access(TenantId),
+    /// Events were published: whoever streams them reads on.
+    Published,
     /// Never sent: bells may have been missed, so look at everything.
     Missed,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Bell {
             Self::Cancel(id) => write!(f, "cancel {id}"),
             Self::Release(id) => write!(f, "release {id}"),
             Self::Access(id) => write!(f, "access {id}"),
+            Self::Published => f.write_str("published"),
             Self::Missed => f.write_str("missed"),
         }
     }
@@ -56,6 +59,7 @@ impl FromStr for Bell {
     fn from_str(text: &str) -> Result<Self, ()> {
         match text.split_once(' ') {
             None if text == "wake" => Ok(Self::Wake),
+            None if text == "published" => Ok(Self::Published),
             Some(("done", id)) => id.parse().map(Self::Done).map_err(drop),
             Some(("cancel", id)) => id.parse().map(Self::Cancel).map_err(drop),
             Some(("release", id)) => id.parse().map(Self::Release).map_err(drop),
@@ -139,7 +143,14 @@ mod tests {
     #[test]
     fn bells_survive_the_trip() {
         let (job, upload, tenant) = (JobId::new(), UploadId::new(), TenantId::new());
-        for bell in [Bell::Wake, Bell::Done(job), Bell::Cancel(job), Bell::Release(upload), Bell::Access(tenant)] {
+        for bell in [
+            Bell::Wake,
+            Bell::Published,
+            Bell::Done(job),
+            Bell::Cancel(job),
+            Bell::Release(upload),
+            Bell::Access(tenant),
+        ] {
             assert_eq!(bell.to_string().parse(), Ok(bell));
         }
         for noise in ["", "missed", "done", "done x", "wake up"] {

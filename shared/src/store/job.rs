@@ -210,6 +210,14 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Resul
     row.map(Job::try_from).transpose()
 }
 
+/// Those of `jobs` that exist, of whatever tenant: for events, whose readers are told apart by them.
+pub async fn list_by_id(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<Job>> {
+    let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
+    let sql = concat!("select ", columns!(), " from job where id = any($1)");
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(db).await?;
+    rows.into_iter().map(Job::try_from).collect()
+}
+
 /// Adds the conditions of a filter to a query that already has one.
 fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(id) = &filter.external_id {

@@ -1,0 +1,22 @@
+//! Publishing: gives each event its place in the order that clients see, once the change it tells of is in force. One process
+//! at a time does it, and whoever comes meanwhile need not wait. Called by the worker's role `deliver`, and by an API that
+//! has streams open.
+
+use sqlx::PgPool;
+
+use crate::error::Result;
+use crate::store;
+
+/// Most events published in one transaction.
+pub const PUBLISH_BATCH: i64 = 500;
+
+/// One round of publishing. Returns how many events were; call again while it is a full batch.
+pub async fn publish(db: &PgPool) -> Result<i64> {
+    let mut tx = db.begin().await?;
+    let Some(last) = store::event::take_turn(&mut tx).await? else { return Ok(0) };
+    let published = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
+    if published > 0 {
+        tx.commit().await?;
+    }
+    Ok(published)
+}

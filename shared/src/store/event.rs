@@ -1,0 +1,147 @@
+//! Events: published in order, read in order, forgotten. The rows are written by triggers with the change that they tell of
+//! (`migrations/0012_event.sql`); here, only those that are about no job and no upload are.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor};
+
+use super::{job, unreadable};
+use crate::error::Result;
+use crate::event::{About, Event, EventJob, EventType};
+use crate::id::{EventId, JobId, TenantId};
+use crate::job::Job;
+
+/// A row of `event` that has its place.
+#[derive(Debug, FromRow)]
+struct Row {
+    id: EventId,
+    tenant_id: TenantId,
+    #[sqlx(rename = "type")]
+    kind: EventType,
+    job_id: Option<JobId>,
+    data: Json<Value>,
+    occurred_at: DateTime<Utc>,
+    sequence: i64,
+}
+
+impl Row {
+    fn about(self, job: Option<&Job>) -> Result<Event> {
+        let bad = |e: serde_json::Error| unreadable("event", e);
+        let data = match job {
+            Some(job) => {
+                let change = serde_json::from_value(self.data.0).map_err(bad)?;
+                About::Job { job: Box::new(EventJob::new(job, change)) }
+            }
+            None => About::Other(serde_json::from_value(self.data.0).map_err(bad)?),
+        };
+        Ok(Event {
+            id: self.id,
+            tenant: self.tenant_id,
+            kind: self.kind,
+            timestamp: self.occurred_at,
+            sequence: self.sequence,
+            data,
+        })
+    }
+}
+
+/// Whose events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Everybody's.
+    All,
+    /// One tenant's.
+    Tenant(TenantId),
+    /// One job's.
+    Job(JobId),
+}
+
+/// The events after the place `sequence`, in order, at most `limit`.
+pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64) -> Result<Vec<Event>> {
+    macro_rules! select {
+        ($of:literal) => {
+            concat!(
+                "select id, tenant_id, type, job_id, data, occurred_at, sequence from event where ",
+                $of,
+                " sequence > $1 order by sequence limit $2"
+            )
+        };
+    }
+    let query = match of {
+        Of::All => sqlx::query_as(select!("")).bind(sequence).bind(limit),
+        Of::Tenant(tenant) => sqlx::query_as(select!("tenant_id = $3 and ")).bind(sequence).bind(limit).bind(tenant),
+        Of::Job(job) => sqlx::query_as(select!("job_id = $3 and ")).bind(sequence).bind(limit).bind(job),
+    };
+    let rows: Vec<Row> = query.fetch_all(&mut *db).await?;
+    assemble(db, rows).await
+}
+
+/// Puts what a job is beside what happened to it. An event whose job was erased in this moment is left out.
+async fn assemble(db: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Event>> {
+    let mut ids: Vec<JobId> = rows.iter().filter_map(|row| row.job_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let jobs: HashMap<JobId, Job> = if ids.is_empty() {
+        HashMap::new()
+    } else {
+        job::list_by_id(db, &ids).await?.into_iter().map(|job| (job.id, job)).collect()
+    };
+    let mut events = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.job_id {
+            None => events.push(row.about(None)?),
+            Some(id) => {
+                if let Some(job) = jobs.get(&id) {
+                    events.push(row.about(Some(job))?);
+                }
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// The last place that was given.
+pub async fn last_sequence(db: impl PgExecutor<'_>) -> Result<i64> {
+    Ok(sqlx::query_scalar("select last from event_counter").fetch_one(db).await?)
+}
+
+/// The place before the oldest event that is still known: who has seen less has missed some.
+pub async fn oldest_known(db: impl PgExecutor<'_>) -> Result<i64> {
+    let sql = "select coalesce((select sequence from event where sequence is not null order by sequence limit 1) - 1,
+        (select last from event_counter))";
+    Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
+}
+
+/// Takes the right to publish until the transaction ends. The last place that was given; `None` if somebody else has it.
+pub async fn take_turn(tx: &mut PgConnection) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar("select last from event_counter for update skip locked").fetch_optional(tx).await?)
+}
+
+/// Gives places after `last` to up to `limit` events, in the order they were written, and returns how many. The caller has
+/// the turn.
+pub async fn number(tx: &mut PgConnection, last: i64, limit: i64) -> Result<i64> {
+    let sql = "with fresh as (select number, row_number() over (order by number) as place from
+            (select number from event where sequence is null order by number limit $2) oldest),
+        placed as (update event set sequence = $1 + fresh.place from fresh where event.number = fresh.number returning 1),
+        moved as (update event_counter set last = $1 + (select count(*) from fresh) where exists (select from fresh))
+        select count(*) from placed";
+    Ok(sqlx::query_scalar(sql).bind(last).bind(limit).fetch_one(tx).await?)
+}
+
+/// Writes an event about something that has no trigger. `data` is an object with one member, named as the type begins.
+pub async fn insert(db: impl PgExecutor<'_>, tenant: TenantId, kind: EventType, data: &Value) -> Result<EventId> {
+    let sql = "insert into event (tenant_id, type, data) values ($1, $2, $3) returning id";
+    Ok(sqlx::query_scalar(sql).bind(tenant).bind(kind).bind(Json(data)).fetch_one(db).await?)
+}
+
+/// Forgets up to `limit` of the oldest events, those older than `age`. Returns how many.
+pub async fn prune(db: impl PgExecutor<'_>, age: Duration, limit: i64) -> Result<u64> {
+    let sql = "delete from event where number in (select number from
+            (select number, occurred_at from event order by number limit $2) oldest
+            where occurred_at < clock_timestamp() - make_interval(secs => $1)) and sequence is not null";
+    Ok(sqlx::query(sql).bind(age.as_secs_f64()).bind(limit).execute(db).await?.rows_affected())
+}
