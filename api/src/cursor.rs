@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeZone, Utc};
 use shared::access::{Pepper, Principal};
-use shared::id::{AuditEventId, JobId};
+use shared::id::{AuditEventId, BatchId, JobId};
 use shared::store::job::After;
 use shared::{Code, Error, store};
 use uuid::Uuid;
@@ -114,6 +114,16 @@ impl Place for store::audit::After {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         Place::read(bytes).map(|(happened_at, id)| Self { happened_at, id: AuditEventId(id) })
+    }
+}
+
+impl Place for store::batch::After {
+    fn write(&self) -> Vec<u8> {
+        (self.created_at, self.id.0).write()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Place::read(bytes).map(|(created_at, id)| Self { created_at, id: BatchId(id) })
     }
 }
 

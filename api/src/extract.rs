@@ -70,20 +70,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyTypeJson<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, state).await.map_err(unread)?;
-        // a call whose members may all be left out may leave out the body, too
-        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-        let read =
-            if starts_an_object(text) { serde_json::from_slice(text) } else { Err(de::Error::custom(NO_OBJECT)) };
-        let value = read.map_err(|e| {
-            let detail = if body.is_empty() {
-                format!("The body is empty. Send a JSON object: {e}.")
-            } else {
-                format!("The body is not the JSON this route takes: {e}.")
-            };
-            Error::new(Code::InvalidJson, detail)
-        })?;
-        Ok(Self { value, repeatable: Repeatable::read(&headers, &body)? })
+        Ok(Self { value: read_object(&body)?, repeatable: Repeatable::read(&headers, &body)? })
     }
+}
+
+/// Reads a JSON object, and nothing else that serde would take for one. None at all is an empty one: a call whose members may
+/// all be left out may leave out the body, too.
+pub fn read_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    let read = if starts_an_object(text) { serde_json::from_slice(text) } else { Err(de::Error::custom(NO_OBJECT)) };
+    read.map_err(|e| {
+        let detail = if body.is_empty() {
+            format!("The body is empty. Send a JSON object: {e}.")
+        } else {
+            format!("The body is not the JSON this route takes: {e}.")
+        };
+        Error::new(Code::InvalidJson, detail)
+    })
 }
 
 /// Why an array is no body: serde would take one for an object with its members in order.
@@ -163,6 +166,10 @@ pub trait Noun {
 
 impl Noun for shared::id::JobId {
     const NOUN: &'static str = "job";
+}
+
+impl Noun for shared::id::BatchId {
+    const NOUN: &'static str = "batch";
 }
 
 impl Noun for shared::job::Lane {

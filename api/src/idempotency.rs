@@ -21,6 +21,11 @@ pub struct Repeatable(Option<(String, [u8; 32])>);
 impl Repeatable {
     /// Reads the header and takes the fingerprint of the body.
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Error> {
+        Self::of_digest(headers, Sha256::digest(body).into())
+    }
+
+    /// Reads the header; the body had this SHA-256.
+    pub fn of_digest(headers: &HeaderMap, digest: [u8; 32]) -> Result<Self, Error> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(Self(None)) };
         let wrong = || {
@@ -33,7 +38,7 @@ impl Repeatable {
         if !good || values.next().is_some() {
             return Err(wrong());
         }
-        Ok(Self(Some((key.to_owned(), Sha256::digest(body).into()))))
+        Ok(Self(Some((key.to_owned(), digest))))
     }
 
     /// The request as it is kept, if it may be repeated. `operation` is its method and route, with the id of

@@ -6,8 +6,10 @@ pub mod auth;
 pub mod client;
 pub mod compression;
 pub mod conditional;
+
 pub mod cursor;
 pub mod deprecation;
+pub mod export;
 pub mod extract;
 pub mod given;
 pub mod hold;

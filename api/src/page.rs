@@ -1,4 +1,4 @@
-//! Pages of lists that have no filters, the newest item first: keys and tenants. The store is asked for one item more than the
+//! Pages of lists that have no filters, the newest item first: keys, tenants, batches. The store is asked for one item more than the
 //! client wants, which tells whether there is another page.
 
 use shared::store::access::key::After;
@@ -16,7 +16,7 @@ impl Place for After {
 }
 
 /// Leaves `limit` items, and makes the cursor for the page behind them, if there were more.
-pub fn cut<T>(items: &mut Vec<T>, limit: i64, cursors: &List<'_>, place: impl Fn(&T) -> After) -> Option<String> {
+pub fn cut<T, P: Place>(items: &mut Vec<T>, limit: i64, cursors: &List<'_>, place: impl Fn(&T) -> P) -> Option<String> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if items.len() <= limit {
         return None;

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod batches;
 pub mod docs;
 pub mod health;
 pub mod jobs;
@@ -30,6 +31,11 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::change::cancel))
         .routes(routes!(jobs::change::retry))
         .routes(routes!(jobs::change::retry_failed))
+        .routes(routes!(batches::create, batches::list))
+        .routes(routes!(batches::show))
+        .routes(routes!(batches::results))
+        .routes(routes!(batches::cancel))
+        .routes(routes!(batches::retry))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))

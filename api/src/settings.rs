@@ -284,6 +284,12 @@ pub struct Limits {
     pub series_points: u32,
     /// Most jobs on a page.
     pub page: i64,
+    /// Most jobs of a batch.
+    pub batch_jobs: i32,
+    /// Most bytes of a batch that comes as a stream of lines.
+    pub batch_bytes: usize,
+    /// Most bytes of one that comes as a JSON object.
+    pub batch_json_bytes: usize,
     /// Most jobs changed by one call.
     pub bulk: i64,
     /// Most jobs on a page that carries results.
@@ -313,6 +319,9 @@ impl Limits {
             origins: args.origins()?,
             upload_stall: Duration::from_secs(60),
             body_bytes: 64 * 1024,
+            batch_jobs: 10_000,
+            batch_bytes: 64 << 20,
+            batch_json_bytes: 4 << 20,
             request: Duration::from_secs(60),
             wait_seconds: 30,
             probe_wait: Duration::from_secs(25),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::id::{EventId, JobId, TenantId};
+use crate::id::{BatchId, EventId, JobId, TenantId};
 use crate::job::{Failure, Job, JobState, Profile, Progress, Source};
 
 /// What happened.
@@ -184,6 +184,8 @@ pub struct EventJob {
     /// Your own JSON object.
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// The batch it was handed in with.
+    pub batch_id: Option<BatchId>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When its latest attempt began.
@@ -208,6 +210,7 @@ impl EventJob {
             max_attempts: change.max_attempts,
             external_id: job.external_id.clone(),
             metadata: job.metadata.clone(),
+            batch_id: job.batch,
             created_at: job.created_at,
             started_at: change.started_at,
             finished_at: change.finished_at,

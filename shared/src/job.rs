@@ -20,7 +20,7 @@ pub use progress::{Estimate, Progress};
 pub use source::{Located, Source};
 
 use crate::audit::Event;
-use crate::id::{JobId, LeaseToken, TenantId};
+use crate::id::{BatchId, JobId, LeaseToken, TenantId};
 
 /// Where a job stands. Waiting for a retry is `queued` with a later `run_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
@@ -211,6 +211,8 @@ pub struct Job {
     pub external_id: Option<String>,
     /// The client's own JSON object.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// What it was handed in with.
+    pub batch: Option<BatchId>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// Not before this instant (a retry's back-off).

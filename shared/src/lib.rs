@@ -4,7 +4,7 @@
 //! 3  lifecycle · bootstrap · tenancy            every change of a job's state; the first key; every change of keys and tenants
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
-//! 1  job · event · media · packets · frames · completeness · access · audit · upload · limit
+//! 1  job · batch · event · media · packets · frames · completeness · access · audit · upload · limit
 //!                                               words and rules: no I/O, no clock, no async
 //! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
@@ -18,6 +18,7 @@ pub mod telemetry;
 
 pub mod access;
 pub mod audit;
+pub mod batch;
 pub mod completeness;
 pub mod event;
 pub mod frames;

@@ -4,6 +4,7 @@
 //! Callers ring the doorbell after a verb returned, never before: a bell for a change that was rolled back is harmless,
 //! a change nobody hears of costs a second.
 
+pub mod batch;
 mod publish;
 mod reuse;
 pub mod upload;
@@ -142,7 +143,7 @@ pub async fn cancel(db: &PgPool, tenant: TenantId, id: JobId) -> Result<Cancel> 
 pub async fn retry(db: &PgPool, tenant: TenantId, id: JobId, attempts: i16) -> Result<()> {
     let mut tx = db.begin().await?;
     let job = find_for_update(&mut tx, tenant, id).await?;
-    if store::job::end::revive(&mut *tx, &[id], attempts).await?.is_empty() {
+    if revive(&mut tx, &[id], attempts).await?.is_empty() {
         let detail = format!(
             "The job is {}; only failed and canceled jobs can be run again. Submit a new job instead.",
             job.state.as_str()
@@ -164,8 +165,15 @@ pub async fn retry_failed(
 ) -> Result<Vec<JobId>> {
     let mut tx = db.begin().await?;
     let failed = store::job::end::list_failed(&mut *tx, tenant, filter, code, limit).await?;
-    let revived = store::job::end::revive(&mut *tx, &failed, attempts).await?;
+    let revived = revive(&mut tx, &failed, attempts).await?;
     tx.commit().await?;
+    Ok(revived)
+}
+
+/// Queues jobs again; batches that were complete with them are open again.
+async fn revive(tx: &mut PgConnection, jobs: &[JobId], attempts: i16) -> Result<Vec<JobId>> {
+    let revived = store::job::end::revive(&mut *tx, jobs, attempts).await?;
+    store::batch::reopen(tx, &revived).await?;
     Ok(revived)
 }
 

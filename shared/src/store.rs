@@ -4,6 +4,7 @@
 pub mod access;
 pub mod attempt;
 pub mod audit;
+pub mod batch;
 pub mod event;
 pub mod idempotency;
 pub mod installation;

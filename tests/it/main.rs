@@ -9,6 +9,7 @@
 
 mod attacks;
 mod audit;
+mod batches;
 mod bucket;
 mod changes;
 mod chaos;

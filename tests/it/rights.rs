@@ -206,6 +206,10 @@ impl Scene {
             Object::Session => return session(http).await.expect("the key is good"),
             Object::Tenant => return tenant.to_string(),
             Object::Job => http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "/a.wav"}})).await,
+            Object::Batch => {
+                let jobs = json!([{"source": {"type": "path", "path": "/a.wav"}}]);
+                http.post("/api/v1/batches", &json!({"jobs": jobs})).await
+            }
             Object::Upload => return http.upload("a.wav", "hello").await,
             Object::OpenUpload => {
                 let request = http.request(Method::POST, "/api/v1/uploads").header("tus-resumable", "1.0.0");

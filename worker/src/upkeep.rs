@@ -69,6 +69,8 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
             duty("forget dead workers", forget_workers(&worker)).await;
             duty("forget idempotency keys", forget_keys(&worker)).await;
             duty("forget sessions that are over", forget_sessions(&worker)).await;
+            duty("complete batches whose last jobs were erased", complete_batches(&worker)).await;
+            duty("forget old batches", forget_batches(&worker, retention)).await;
             duty("forget old events", forget_events(&worker)).await;
             duty("forget uploads that are gone", forget_uploads(&worker)).await;
             erase_all(&worker, retention, round).await;
@@ -190,6 +192,16 @@ async fn forget_sessions(worker: &Worker) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Completes batches that no job's end completes any more.
+async fn complete_batches(worker: &Worker) -> Result<()> {
+    store::batch::complete_left(&worker.db, ROW_BATCH).await.map(drop)
+}
+
+/// Forgets batches whose jobs are all erased.
+async fn forget_batches(worker: &Worker, retention: Duration) -> Result<()> {
+    store::batch::prune(&worker.db, retention, ROW_BATCH).await.map(drop)
 }
 
 /// Forgets events that nobody comes back for.

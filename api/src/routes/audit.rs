@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -20,9 +19,9 @@ use shared::store::audit::{After, Stored};
 use shared::{Code, Error, store};
 use utoipa::ToSchema;
 
-use self::export::Format;
 use self::request::AuditQuery;
 use crate::auth::{AuditRead, May};
+use crate::export::Format;
 use crate::extract::Query;
 use crate::openapi::ReadProblems;
 use crate::problem::Result;
@@ -113,8 +112,7 @@ pub async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Result<Response> {
     let filter = query.filter(&who)?;
-    let asked = headers.get(ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
-    if let Some(format) = query.format.or_else(|| Format::of_accept(asked)) {
+    if let Some(format) = query.format.or_else(|| Format::of_accept(&headers)) {
         if query.limit.is_some() || query.cursor.is_some() {
             let detail = "An export has no pages. Leave out limit and cursor, or format.";
             return Err(Error::new(Code::BadRequest, detail).into());

@@ -14,9 +14,14 @@ pub const PUBLISH_BATCH: i64 = 500;
 pub async fn publish(db: &PgPool) -> Result<i64> {
     let mut tx = db.begin().await?;
     let Some(last) = store::event::take_turn(&mut tx).await? else { return Ok(0) };
-    let published = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
-    if published > 0 {
-        tx.commit().await?;
+    let mut published = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
+    if published == 0 {
+        return Ok(0);
     }
+    if store::batch::complete_after(&mut *tx, last).await? > 0 {
+        // the ends of batches follow those of their last jobs at once
+        published += store::event::number(&mut tx, last + published, PUBLISH_BATCH).await?;
+    }
+    tx.commit().await?;
     Ok(published)
 }

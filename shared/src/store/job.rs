@@ -5,11 +5,12 @@
 macro_rules! columns {
     () => {
         "id, tenant_id, state, profile, lane, priority, upload_id, path, roots, path_inside, url, s3_profile, s3_bucket, s3_key,
-         options, external_id, metadata, created_at, run_at, expires_at, started_at, finished_at, attempt, max_attempts, progress,
+         options, external_id, metadata, batch_id, created_at, run_at, expires_at, started_at, finished_at, attempt, max_attempts, progress,
          failure"
     };
 }
 
+pub mod bulk;
 pub mod dispatch;
 pub mod end;
 pub mod lease;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use super::audit::record;
 use super::{audit, unreadable, violates};
 use crate::error::{Code, Error, Result};
-use crate::id::{JobId, TenantId, UploadId};
+use crate::id::{BatchId, JobId, TenantId, UploadId};
 use crate::job::{Failure, Job, JobState, Lane, Located, NewJob, Options, Priority, Profile, Progress, Source};
 
 /// A row of `job` before its source is put together.
@@ -45,6 +46,7 @@ struct Row {
     options: Json<Options>,
     external_id: Option<String>,
     metadata: Json<serde_json::Map<String, serde_json::Value>>,
+    batch_id: Option<BatchId>,
     created_at: DateTime<Utc>,
     run_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
@@ -82,6 +84,7 @@ impl TryFrom<Row> for Job {
             max_attempts: row.max_attempts,
             external_id: row.external_id,
             metadata: row.metadata.0,
+            batch: row.batch_id,
             created_at: row.created_at,
             run_at: row.run_at,
             expires_at: row.expires_at,
@@ -108,6 +111,8 @@ pub struct Filter {
     pub created_before: Option<DateTime<Utc>>,
     /// Whose source is of this kind.
     pub source: Option<SourceKind>,
+    /// Handed in with this batch.
+    pub batch: Option<BatchId>,
 }
 
 /// The kinds of source a list can be narrowed to.
@@ -231,6 +236,9 @@ fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
             let words: Vec<&str> = many.iter().map(|s| s.as_str()).collect();
             sql.push(" and state = any(").push_bind(words).push(")");
         }
+    }
+    if let Some(batch) = filter.batch {
+        sql.push(" and batch_id = ").push_bind(batch);
     }
     if let Some(profile) = filter.profile {
         sql.push(" and profile = ").push_bind(profile);

@@ -8,6 +8,8 @@ pub(super) enum Object {
     Nothing,
     /// A job that is queued.
     Job,
+    /// A batch of one job that is queued.
+    Batch,
     /// An upload with all its bytes.
     Upload,
     /// An upload of five bytes that has none yet.
@@ -70,13 +72,14 @@ const fn tus(
 }
 
 use Body::{Bytes, Json};
-use Object::{Job, Key, OpenUpload, Queue, Session, Tenant, Upload};
+use Object::{Batch, Job, Key, OpenUpload, Queue, Session, Tenant, Upload};
 
 const VERSION: (&str, &str) = ("tus-resumable", "1.0.0");
 const PIECE: &str = "application/offset+octet-stream";
 const NONE: Body = Body::Nothing;
 const NO_OBJECT: Object = Object::Nothing;
 const PATH: &str = r#"{"source": {"type": "path", "path": "/a.wav"}}"#;
+const BATCH: &str = r#"{"jobs": [{"source": {"type": "path", "path": "/a.wav"}}]}"#;
 const NEW_KEY: &str = r#"{"name": "x", "role": "admin", "scopes": ["keys:write"]}"#;
 const FIRST_KEY: &str = r#"{"name": "x", "role": "admin", "platform": true, "scopes": ["tenants:write"]}"#;
 
@@ -94,6 +97,12 @@ pub(super) const ROWS: &[Row] = &[
     row("list_sessions", NO_OBJECT, NONE, 200),
     row("delete_session", Session, NONE, 204),
     row("create_token", NO_OBJECT, Json(r#"{"grant_type": "api_key"}"#), 200),
+    row("list_batches", NO_OBJECT, NONE, 200),
+    row("create_batch", NO_OBJECT, Json(BATCH), 202),
+    row("show_batch", Batch, NONE, 200),
+    row("cancel_batch", Batch, NONE, 200),
+    row("read_batch_results", Batch, NONE, 200),
+    row("retry_batch", Batch, Json("{}"), 200),
     row("list_jobs", NO_OBJECT, NONE, 200),
     row("create_job", NO_OBJECT, Json(PATH), 202),
     row("create_job", Upload, Json(r#"{"source": {"type": "upload", "id": "$object"}}"#), 202),
@@ -162,6 +171,8 @@ pub(super) const LEAST: &[(&str, Caller)] = &[
     ("keys:read", Caller::Admin),
     ("keys:write", Caller::Admin),
     ("audit:read", Caller::Admin),
+    ("webhooks:read", Caller::Admin),
+    ("webhooks:write", Caller::Admin),
     ("queues:write", Caller::Platform),
     ("tenants:read", Caller::Platform),
     ("tenants:write", Caller::Platform),

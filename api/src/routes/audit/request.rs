@@ -9,7 +9,7 @@ use shared::store::audit::Filter;
 use shared::{Code, Error};
 use utoipa::IntoParams;
 
-use super::export::Format;
+use crate::export::Format;
 use crate::instant::check_instant;
 
 /// Events on a page when the client does not say, and at most.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::access::Principal;
 use shared::frames;
+use shared::id::BatchId;
 use shared::job::{Accept, Budget, JobState, NewJob, Options, Priority, Profile, ReuseOf};
 use shared::store::job::{Filter, SourceKind};
 use shared::{Code, Error};
@@ -114,7 +115,8 @@ impl CreateJob {
     }
 }
 
-fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
+/// Checks a client's own name for something.
+pub fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
     let length = id.chars().count();
     if length == 0 || length > max_chars || id.chars().any(char::is_control) {
         let detail = format!("An external_id has 1 to {max_chars} characters and no control characters.");
@@ -123,7 +125,8 @@ fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
+/// Checks a client's own JSON object.
+pub fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
     let text = serde_json::to_string(metadata).map_err(Error::internal)?;
     if text.len() > max_bytes {
         let detail = format!("The metadata has {} bytes as compact JSON; at most {max_bytes} are kept.", text.len());
@@ -200,6 +203,8 @@ pub struct ListQuery {
     /// Only the job with this external id.
     #[param(pattern = "^[^\\x00]*$")]
     external_id: Option<String>,
+    /// Only jobs of this batch.
+    batch_id: Option<BatchId>,
     /// Only jobs created at this instant (RFC 3339) or later.
     created_from: Option<DateTime<Utc>>,
     /// Only jobs created before this instant (RFC 3339).
@@ -232,6 +237,7 @@ impl ListQuery {
             created_from: self.created_from,
             created_before: self.created_before,
             source: None,
+            batch: self.batch_id,
         })
     }
 

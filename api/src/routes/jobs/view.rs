@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::completeness::Completeness;
 use shared::frames;
-use shared::id::JobId;
+use shared::id::{BatchId, JobId};
 use shared::job::{Accept, Budget, Failure, Job, JobState, Priority, Profile, Progress, ReuseOf, Source};
 use shared::media::Media;
 use shared::packets::Packets;
@@ -47,6 +47,8 @@ pub struct JobView {
     /// Your own JSON object.
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// The batch it was handed in with.
+    pub batch_id: Option<BatchId>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// It is not started later than this.
@@ -83,6 +85,7 @@ impl JobView {
             max_attempts: job.max_attempts,
             external_id: job.external_id,
             metadata: job.metadata,
+            batch_id: job.batch,
             created_at: job.created_at,
             expires_at: job.expires_at,
             queue: None,

@@ -1,0 +1,84 @@
+//! What clients send to `/api/v1/batches`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use shared::batch::NewBatch;
+use shared::job::FailureCode;
+use shared::{Code, Error};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::App;
+use crate::extract::object;
+use crate::routes::jobs::request::{CreateJob, check_external_id, check_metadata};
+
+/// A batch to be accepted, as one JSON object.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"external_id": "nightly-2026-11-24", "jobs": [{"source": {"type": "path", "path": "/test/a.mp4"}}, {"source": {"type": "path", "path": "/test/b.mp4"}, "profile": "quick"}]}))]
+pub struct CreateBatch {
+    /// The jobs, each as in `POST /api/v1/jobs`: 1 to 10,000, as long as the body has at most 4 MiB.
+    #[schema(min_items = 1, max_items = 10_000)]
+    pub jobs: Vec<JobObject>,
+    /// Your own name for the batch, unique in your tenant.
+    #[schema(min_length = 1, max_length = 200)]
+    pub external_id: Option<String>,
+    /// Your own JSON object, given back with the batch; at most 16 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+}
+
+/// A job of a batch: an object, and nothing else that could be read as one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = CreateJob)]
+pub struct JobObject(#[serde(deserialize_with = "object")] pub CreateJob);
+
+/// Query of a batch that comes as lines.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CreateQuery {
+    /// Your own name for a batch that comes as lines, unique in your tenant.
+    #[param(min_length = 1, max_length = 200)]
+    pub external_id: Option<String>,
+}
+
+/// The batch ready to be stored, if its own members are as they must be.
+pub fn check(
+    app: &App,
+    external_id: Option<String>,
+    metadata: Map<String, Value>,
+    total: i32,
+) -> Result<NewBatch, Error> {
+    if let Some(id) = &external_id {
+        check_external_id(id, app.limits.external_id_chars)?;
+    }
+    check_metadata(&metadata, app.limits.metadata_bytes)?;
+    Ok(NewBatch { external_id, metadata, total })
+}
+
+/// Which failed jobs of a batch to run again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"failure_code": "storage_error"}))]
+pub struct RetryBatch {
+    /// Only those that failed for this reason.
+    pub failure_code: Option<FailureCode>,
+}
+
+/// How the results of a batch are written.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ResultsQuery {
+    /// `ndjson` or `csv`; without it, what the Accept header asks for, or `ndjson`.
+    #[param(inline)]
+    pub format: Option<crate::export::Format>,
+}
+
+/// Lines are one job each, as in `POST /api/v1/jobs`.
+pub fn job(line: &[u8]) -> Result<CreateJob, Error> {
+    crate::extract::read_object(line)
+        .map_err(|e| Error::new(Code::InvalidJson, e.detail().replacen("The body", "The line", 1)))
+}

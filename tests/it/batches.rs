@@ -1,0 +1,337 @@
+//! `/api/v1/batches`: all or nothing, in bounded memory, one end, and exports that say what the jobs themselves say.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shared::store;
+use shared::store::event::Of;
+use tests::http::Answer;
+use tests::{Http, Installation, samples};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::recovery::until;
+
+const LINES: &str = "application/x-ndjson";
+
+async fn send(http: &Http, kind: &str, body: impl Into<reqwest::Body>) -> Answer {
+    let request = http.request(Method::POST, "/api/v1/batches").header("content-type", kind);
+    Answer::of(request.body(body)).await
+}
+
+fn line(path: &str, more: &Value) -> String {
+    let mut job = json!({"source": {"type": "path", "path": path}});
+    job.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+    job.to_string() + "\n"
+}
+
+fn lines(count: usize) -> String {
+    (0..count).map(|i| line(&format!("/{i}.wav"), &json!({"external_id": format!("e{i}")}))).collect()
+}
+
+async fn jobs_in(installation: &Installation) -> i64 {
+    sqlx::query_scalar("select count(*) from job").fetch_one(&installation.db).await.expect("counts")
+}
+
+async fn completed(http: &Http, batch: &str) -> Value {
+    let path = format!("/api/v1/batches/{batch}");
+    until("the batch is completed", async || http.get(&path).await.json["state"] == "completed").await;
+    http.get(&path).await.json
+}
+
+/// The `batch.completed` events so far.
+async fn ends(installation: &Installation) -> Vec<Value> {
+    let mut connection = installation.db.acquire().await.expect("a connection");
+    let events = store::event::list_after(&mut connection, Of::All, 0, 50_000).await.expect("lists");
+    let all = events.iter().map(|event| serde_json::to_value(event).expect("JSON"));
+    all.filter(|event| event["type"] == "batch.completed").collect()
+}
+
+fn samples_in(installation: &Installation) -> Vec<String> {
+    ["wav", "mp3", "flac"]
+        .iter()
+        .map(|name| {
+            let bytes = std::fs::read(samples::path(name)).expect("a sample");
+            installation.put(&format!("a.{name}"), &bytes)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_batch_says_is_what_its_jobs_say() {
+    let (installation, http, _programs) = Installation::running().await;
+    let mut body: String = samples_in(&installation)
+        .iter()
+        .map(|path| line(path, &json!({"external_id": format!("=name of {path}"), "metadata": {"path": path}})))
+        .collect();
+    body += &line("/missing.wav", &json!({"profile": "quick"}));
+    let path = "/api/v1/batches?external_id=mine";
+    let request = http.request(Method::POST, path).header("content-type", LINES).body(body);
+    let batch = Answer::of(request).await;
+    assert_eq!(batch.status, 202, "{}", batch.text);
+    assert_eq!((&batch.json["total"], &batch.json["counts"]["queued"]), (&json!(4), &json!(4)));
+    let id = batch.json["id"].as_str().expect("an id");
+    assert!(batch.header("location").ends_with(&format!("/api/v1/batches/{id}")));
+    let end = completed(&http, id).await;
+    assert_eq!(end["counts"], json!({"queued": 0, "running": 0, "succeeded": 3, "failed": 1, "canceled": 0}));
+    assert_eq!((&end["percent"], &end["external_id"]), (&json!(100.0), &json!("mine")));
+    assert_eq!(http.get("/api/v1/batches").await.json["data"], json!([end]));
+
+    let results = format!("/api/v1/batches/{id}/results");
+    let ndjson = http.get(&results).await;
+    assert_eq!(ndjson.header("content-type"), LINES);
+    let exported: Vec<Value> = ndjson.text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(exported.len(), 4);
+    for (place, job) in exported.iter().enumerate() {
+        let single = http.get(&format!("/api/v1/jobs/{}?include=result", job["id"].as_str().expect("an id"))).await;
+        assert_eq!(&single.json, job, "line {place}");
+        assert_eq!(job["batch_id"], json!(id));
+    }
+    let listed = http.get(&format!("/api/v1/jobs?batch_id={id}&state=succeeded")).await;
+    assert_eq!(listed.json["data"].as_array().map(Vec::len), Some(3));
+
+    let csv = Answer::of(http.request(Method::GET, &results).header("accept", "text/csv")).await;
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8; header=present");
+    let rows: Vec<&str> = csv.text.split_terminator("\r\n").collect();
+    assert_eq!(rows.len(), 5, "{}", csv.text);
+    let first = &exported[0]["result"]["media"];
+    let start = format!("1,{},\"'=name of /a.wav\",/a.wav,succeeded,,,", exported[0]["id"].as_str().expect("an id"));
+    assert!(rows[1].starts_with(&start), "{}", rows[1]);
+    assert!(rows[1].contains(&format!(",{},", first["container"]["duration_seconds"])), "{}", rows[1]);
+    assert!(rows[4].contains(",/missing.wav,failed,input_not_found,"), "{}", rows[4]);
+    let ends = ends(&installation).await;
+    assert_eq!(ends.len(), 1);
+    assert_eq!(ends[0]["data"]["batch"]["counts"], end["counts"]);
+}
+
+#[tokio::test]
+async fn a_batch_with_a_bad_job_is_refused_whole() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let taken =
+        http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "/a"}, "external_id": "e7"})).await;
+    assert_eq!(taken.status, 202);
+    let good = line("/a.wav", &json!({}));
+    let upload = format!("{{\"source\": {{\"type\": \"upload\", \"id\": \"{}\"}}}}\n", uuid::Uuid::new_v4());
+    let twice = line("/a.wav", &json!({"external_id": "x"})).repeat(2);
+    let many = good.clone() + &line("/../a", &json!({})).repeat(30);
+    let cases: [(&str, String, u16, &str, &str); 12] = [
+        (LINES, good.clone() + "{\"source\": 1}\n" + &good, 400, "invalid_json", "/jobs/1"),
+        (LINES, good.clone() + "\n\n" + &line("/../a", &json!({})), 400, "path_not_allowed", "/jobs/1/source/path"),
+        (LINES, many, 400, "path_not_allowed", "/jobs/1/source/path"),
+        (
+            LINES,
+            good.clone() + &line("/a", &json!({"metadata": {"a": "x".repeat(20_000)}})),
+            400,
+            "invalid_value",
+            "/jobs/1/metadata",
+        ),
+        (LINES, good.clone() + &upload, 404, "not_found", "/jobs/1/source/id"),
+        (LINES, twice, 409, "external_id_taken", "/jobs/1/external_id"),
+        (LINES, lines(10), 409, "external_id_taken", "/jobs/7/external_id"),
+        (LINES, String::new(), 400, "invalid_value", "/jobs"),
+        (LINES, lines(10_001).replace("\"e7\"", "\"f7\""), 413, "payload_too_large", "/jobs"),
+        ("application/json", json!({"jobs": []}).to_string(), 400, "invalid_value", "/jobs"),
+        ("application/json", json!({"jobs": [["path"]]}).to_string(), 400, "invalid_json", ""),
+        ("text/csv", good.clone(), 415, "unsupported_media_type", ""),
+    ];
+    for (kind, body, status, code, pointer) in cases {
+        let answer = send(&http, kind, body).await;
+        let detail = answer.problem(status, code).to_owned();
+        let seen = answer.json["errors"][0]["pointer"].as_str().unwrap_or_default();
+        assert!(seen.trim_start_matches('#').starts_with(pointer), "{detail} at {seen}, not {pointer}");
+    }
+    let answer = send(&http, LINES, good.clone() + &line("/../a", &json!({})).repeat(30)).await;
+    let detail = answer.problem(400, "path_not_allowed");
+    assert!(detail.contains("30 jobs are not as they must be: 2, 3, 4,") && detail.contains("…"), "{detail}");
+    let long = line("/a", &json!({"metadata": {"a": "x".repeat(70_000)}}));
+    send(&http, LINES, long).await.problem(413, "payload_too_large");
+    send(&http, "application/json", "[".repeat(5 << 20)).await.problem(413, "payload_too_large");
+    assert_eq!(jobs_in(&installation).await, 1, "nothing of them is there");
+    let batches: i64 =
+        sqlx::query_scalar("select count(*) from batch").fetch_one(&installation.db).await.expect("counts");
+    assert_eq!(batches, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing() {
+    let installation = Installation::new().await;
+    let (mut api, http) = installation.api(&[]);
+    let mut stream = TcpStream::connect(http.url().trim_start_matches("http://")).await.expect("connects");
+    let body = lines(100);
+    let head = format!(
+        "POST /api/v1/batches HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-type: {LINES}\r\ncontent-length: {}\r\n\r\n",
+        installation.key,
+        body.len() * 2
+    );
+    stream.write_all(head.as_bytes()).await.expect("sends");
+    stream.write_all(body.as_bytes()).await.expect("sends");
+    stream.shutdown().await.expect("ends");
+    drop(stream);
+    let seen = |line: &str| (line.contains("/api/v1/batches") && line.contains("handled")).then_some(());
+    api.wait_for(seen, "the request is over");
+    assert_eq!(jobs_in(&installation).await, 0);
+}
+
+#[tokio::test]
+async fn an_api_that_is_killed_leaves_a_whole_batch_or_none() {
+    let installation = Installation::new().await;
+    let (first, http) = installation.api(&[]);
+    // the batch is being stored, and cannot be: another has one of its names and has not decided yet
+    let (_other, others) = installation.api(&[]);
+    let sql =
+        "insert into job (id, tenant_id, profile, lane, priority, path, roots, path_inside, external_id, max_attempts)
+        select gen_random_uuid(), id, 'quick', 'fast', 1, '/x', '{media}', 'x', 'e1500', 1 from tenant limit 1";
+    let mut blocker = installation.db.begin().await.expect("begins");
+    sqlx::query(sql).execute(&mut *blocker).await.expect("inserts");
+    let sending = tokio::spawn({
+        let http = http.clone();
+        async move {
+            let request = http.request(Method::POST, "/api/v1/batches").header("content-type", LINES);
+            request.header("idempotency-key", "k").body(lines(2_000)).send().await.is_err()
+        }
+    });
+    let waiting =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into job%'
+        and datname = current_database()";
+    until("it is in the middle", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&installation.db).await.expect("looks") == 1
+    })
+    .await;
+    first.kill();
+    assert!(sending.await.expect("ends"), "the client was told nothing");
+    blocker.rollback().await.expect("rolls back");
+    assert_eq!(jobs_in(&installation).await, 0, "none of it is there");
+    let request = others.request(Method::POST, "/api/v1/batches").header("content-type", LINES);
+    let again = Answer::of(request.header("idempotency-key", "k").body(lines(2_000))).await;
+    assert_eq!(again.status, 202, "{}", again.text);
+    assert_eq!(jobs_in(&installation).await, 2_000);
+}
+
+#[tokio::test]
+async fn a_repeated_request_makes_one_batch() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let ask = async |body: String| {
+        let request = http.request(Method::POST, "/api/v1/batches").header("content-type", LINES);
+        Answer::of(request.header("idempotency-key", "k").body(body)).await
+    };
+    let (first, second) = (ask(lines(3)).await, ask(lines(3)).await);
+    assert_eq!((first.status.as_u16(), &first.text), (202, &second.text));
+    assert_eq!(second.header("idempotent-replayed"), "true");
+    assert_eq!(second.header("location"), first.header("location"));
+    ask(lines(4)).await.problem(422, "idempotency_mismatch");
+    assert_eq!(jobs_in(&installation).await, 3);
+    let both = tokio::join!(ask_anew(&http), ask_anew(&http));
+    assert_eq!(both.0.json["id"], both.1.json["id"], "also at the same time");
+}
+
+async fn ask_anew(http: &Http) -> Answer {
+    let request = http.request(Method::POST, "/api/v1/batches").header("content-type", LINES);
+    Answer::of(request.header("idempotency-key", "other").body(line("/z.wav", &json!({})))).await
+}
+
+#[tokio::test]
+async fn a_batch_is_canceled_and_run_again_as_one() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let mine = json!({"jobs": (0..1_200).map(|i| json!({"source": {"type": "path", "path": format!("/{i}")}})).collect::<Vec<_>>()});
+    let batch = http.post("/api/v1/batches", &mine).await;
+    let id = batch.json["id"].as_str().expect("an id").to_owned();
+    let other = http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "/other"}})).await;
+    let path = format!("/api/v1/batches/{id}");
+    let canceled = http.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!(canceled.json, json!({"canceled": 1_200, "requested": 0}));
+    let other = http.get(&format!("/api/v1/jobs/{}", other.json["id"].as_str().expect("an id"))).await;
+    assert_eq!(other.json["state"], "queued", "another's job goes on");
+    let _deliver = installation.worker(&[("WORKER_ROLES", "deliver")]);
+    let end = completed(&http, &id).await;
+    assert_eq!(end["counts"]["canceled"], 1_200);
+    assert_eq!(http.post(&format!("{path}/retry"), &json!({})).await.json, json!({"count": 0}), "none has failed");
+    // as if they had failed
+    let failed = "update job set state = 'failed', failure = '{\"class\": \"transient\", \"code\": \"storage_error\", \
+        \"message\": \"x\", \"hint\": \"x\", \"retryable\": true}' where batch_number <= 1100";
+    sqlx::query(failed).execute(&installation.db).await.expect("shifts");
+    let none = http.post(&format!("{path}/retry"), &json!({"failure_code": "expired"})).await;
+    assert_eq!(none.json, json!({"count": 0}));
+    sqlx::query("update batch set failed = 1100, canceled = 100").execute(&installation.db).await.expect("shifts");
+    let again = http.post(&format!("{path}/retry"), &json!({"failure_code": "storage_error"})).await;
+    assert_eq!(again.json, json!({"count": 1_100}), "in more than one step");
+    let now = http.get(&path).await.json;
+    assert_eq!((&now["state"], &now["counts"]["queued"]), (&json!("running"), &json!(1_100)));
+    http.post(&format!("{path}/cancel"), &json!({})).await;
+    completed(&http, &id).await;
+    until("its end is told once more", async || ends(&installation).await.len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_last_job_is_erased_is_completed_by_upkeep() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let batch = send(&http, LINES, line("/a.wav", &json!({}))).await;
+    let id = batch.json["id"].as_str().expect("an id");
+    let jobs = http.get(&format!("/api/v1/jobs?batch_id={id}")).await;
+    let job = jobs.json["data"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(http.delete(&format!("/api/v1/jobs/{job}")).await.status, 204);
+    let _upkeep = installation.worker(&[("WORKER_ROLES", "upkeep")]);
+    let end = completed(&http, id).await;
+    assert_eq!((&end["total"], &end["counts"]["succeeded"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn ten_thousand_small_files_go_through_in_little_memory() {
+    const FILES: usize = 10_000;
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[]);
+    let paths = samples_in(&installation);
+    // each file is looked at once; the others take its result, so that the test takes seconds and not a quarter of an hour
+    let body: String = (0..FILES)
+        .map(|i| {
+            line(
+                &paths[i % paths.len()],
+                &json!({"reuse": "result", "profile": "quick", "external_id": format!("e{i}")}),
+            )
+        })
+        .collect();
+    http.get("/api/v1/batches").await;
+    let before = api.peak_bytes();
+    let begun = Instant::now();
+    let batch = send(&http, LINES, body.clone()).await;
+    assert_eq!(batch.status, 202, "{}", batch.text);
+    let took = begun.elapsed();
+    let grown = api.peak_bytes() - before;
+    println!("{FILES} jobs, {} bytes: accepted in {took:.2?}, the API grew by {} KiB", body.len(), grown >> 10);
+    assert!(grown < 24 << 20, "memory does not follow the batch: {grown} bytes");
+    let id = batch.json["id"].as_str().expect("an id").to_owned();
+    let _workers = [installation.worker(&[]), installation.worker(&[])];
+    let begun = Instant::now();
+    let path = format!("/api/v1/batches/{id}");
+    while http.get(&path).await.json["state"] != "completed" {
+        assert!(begun.elapsed() < Duration::from_secs(400), "{}", http.get(&path).await.text);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("all of them were run in {:.1?}", begun.elapsed());
+    let before = api.peak_bytes();
+    let ndjson = http.get(&format!("{path}/results")).await.text;
+    let csv = http.get(&format!("{path}/results?format=csv")).await.text;
+    let grown = api.peak_bytes() - before;
+    println!("exports of {} and {} bytes: the API grew by {} KiB", ndjson.len(), csv.len(), grown >> 10);
+    assert!(grown < 24 << 20, "memory does not follow the export: {grown} bytes");
+    let exported: Vec<Value> = ndjson.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!((exported.len(), csv.split_terminator("\r\n").count()), (FILES, FILES + 1));
+    let rows: HashMap<&str, &str> = csv.lines().skip(1).filter_map(|row| Some((row.split(',').nth(1)?, row))).collect();
+    for (place, job) in exported.iter().enumerate() {
+        assert_eq!((&job["state"], &job["external_id"]), (&json!("succeeded"), &json!(format!("e{place}"))));
+        assert!(job["result"]["media"]["container"]["format"].is_string(), "{job}");
+        let row = rows[job["id"].as_str().expect("an id")];
+        let format = job["result"]["media"]["container"]["format"].as_str().expect("a format");
+        assert!(row.contains(format), "{row}");
+    }
+    for job in exported.iter().step_by(997) {
+        let single = http.get(&format!("/api/v1/jobs/{}?include=result", job["id"].as_str().expect("an id"))).await;
+        assert_eq!(&single.json, job);
+    }
+    assert_eq!(ends(&installation).await.len(), 1);
+}
