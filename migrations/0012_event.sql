@@ -6,6 +6,7 @@ create table event (
     number      bigint generated always as identity,
     -- what receivers know it by: the same over all tries
     id          uuid not null default gen_random_uuid(),
+    -- no foreign key: the job's has it, and each would be looked up for every event
     tenant_id   uuid not null,
     type        text not null,
     -- the job it is about; one that is erased takes its events along
@@ -16,7 +17,6 @@ create table event (
     -- its place in the order that clients see, without gaps; null: not published yet
     sequence    bigint,
     constraint event_pkey primary key (number),
-    constraint event_tenant foreign key (tenant_id) references tenant (id) on delete cascade,
     constraint event_job foreign key (job_id) references job (id) on delete cascade,
     constraint event_sequence_unique unique (sequence),
     constraint event_type_known check (type in ('job.queued', 'job.started', 'job.progress', 'job.succeeded', 'job.failed',

@@ -355,7 +355,7 @@ async fn one_tenants_backlog_does_not_keep_another_waiting() {
     let bulk = "insert into job (id, tenant_id, profile, lane, priority, path, roots, path_inside, max_attempts, rank_at)
         select gen_random_uuid(), $1, 'standard', 'fast', 1, 'a', '{media}', 'a', 5, clock_timestamp() + interval '5 minutes'
         from generate_series(1, $2)";
-    sqlx::query(bulk).bind(heavy).bind(20_000).execute(db).await.expect("fills");
+    installation.fill(sqlx::query(bulk).bind(heavy).bind(20_000)).await;
     let light = store::access::ensure_tenant(db, "light", &store::access::Grants::default()).await.expect("a tenant");
     let single = lifecycle::submit(db, &new_job(light)).await.expect("submits").id;
     // one slot: every round sends one ticket, whose job is run at once

@@ -11,6 +11,9 @@ use shared::bootstrap::{first_admin, mint};
 use shared::id::{ApiKeyId, TenantId};
 use shared::store::access::{Grants, NewKey, ensure_tenant, insert_key};
 use shared::store::{self, Pool};
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use tempfile::TempDir;
 
 use crate::binaries;
@@ -216,6 +219,18 @@ impl Installation {
     /// The tenant of this name, made if it is missing; it is granted nothing.
     pub async fn tenant(&self, name: &str) -> TenantId {
         ensure_tenant(&self.db, name, &Grants::default()).await.expect("a tenant")
+    }
+
+    /// Adds many rows at once, as a database that has run for long holds them: nothing is told of them, and references are
+    /// not checked.
+    pub async fn fill(&self, rows: Query<'_, Postgres, PgArguments>) {
+        let mut tx = self.db.begin().await.expect("begins");
+        sqlx::raw_sql("set local session_replication_role = replica; set local statement_timeout = '10min'")
+            .execute(&mut *tx)
+            .await
+            .expect("quietly");
+        rows.execute(&mut *tx).await.expect("fills");
+        tx.commit().await.expect("commits");
     }
 
     /// Writes a file into the media root and returns the path a job names.

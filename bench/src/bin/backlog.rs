@@ -62,19 +62,16 @@ impl Side {
             let tenant = store::access::ensure_tenant(db, &format!("t{n}"), &store::access::Grants::default())
                 .await
                 .expect("a tenant");
-            // in pieces, so that no statement runs into its limit
-            for _ in 0..(jobs / tenants).div_euclid(20_000).max(1) {
-                self.fill_piece(tenant, (jobs / tenants).min(20_000)).await;
-            }
+            self.fill_for(tenant, jobs / tenants).await;
         }
         sqlx::query("analyze job").execute(db).await.expect("analyses");
     }
 
-    async fn fill_piece(&self, tenant: TenantId, jobs: i64) {
+    async fn fill_for(&self, tenant: TenantId, jobs: i64) {
         let sql = "insert into job (id, tenant_id, profile, lane, priority, path, roots, path_inside, max_attempts, rank_at)
             select gen_random_uuid(), $1, 'standard', 'fast', n % 3, 'a', '{media}', 'a', 5, clock_timestamp() + n % 3 * interval '5 min'
             from generate_series(1, $2) n";
-        sqlx::query(sql).bind(tenant).bind(jobs).execute(&self.installation.db).await.expect("fills");
+        self.installation.fill(sqlx::query(sql).bind(tenant).bind(jobs)).await;
     }
 
     async fn submit(&self) -> Duration {
