@@ -2,7 +2,8 @@
 //! to what and how it ended. Handlers add only what the layer cannot see. Nothing that a client wrote is kept but ids, and a
 //! request is never refused because its event cannot be written.
 //!
-//! - What is made with a statement of its own (a job, an upload) carries its event in that statement: both or neither.
+//! - A new job or upload, and every change of keys, tenants and sessions, keeps its event in its own transaction: both or
+//!   neither, and a change whose event cannot be written does not happen.
 //! - Every other change is written before the answer goes out. If that fails, the change has happened all the same: the
 //!   answer is given, the log says so, and the event is written as soon as the database answers again ([`recorder`]).
 //! - Reads, refusals and failures are written in batches, within half a second or when the process stops.
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Map, Value};
@@ -63,6 +65,8 @@ struct Noted {
 /// When an event is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
+    /// It was, with what it tells of: only the log has not heard of it.
+    Already,
     BeforeTheAnswer,
     Soon,
 }
@@ -76,6 +80,7 @@ pub async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -
     let settled = trail.settle(response.status().as_u16(), response.extensions().get().copied());
     match settled {
         // still open while it is written: a client that goes away now drops this future
+        Some((event, When::Already)) => log(&event),
         Some((event, When::BeforeTheAnswer)) => write(&app, event).await,
         Some((event, When::Soon)) => app.audit.push(event),
         None => {}
@@ -109,8 +114,10 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if let Some(event) = self.trail.take().and_then(|trail| trail.broken_off()) {
-            self.app.audit.push(event);
+        match self.trail.take().and_then(|trail| trail.broken_off()) {
+            Some((event, When::Already)) => log(&event),
+            Some((event, _)) => self.app.audit.push(event),
+            None => {}
         }
     }
 }
@@ -174,7 +181,7 @@ impl Trail {
             (noted.action, noted.kept.clone())
         };
         let (action, when) = match self.operation.rule {
-            Rule::Change(action) if kept.contains(&action) => return None,
+            Rule::Change(action) if kept.contains(&action) => (action, When::Already),
             Rule::Change(action) if went_well => (action, When::BeforeTheAnswer),
             Rule::Change(action) => (action, When::Soon),
             Rule::Read(action) => (noted.unwrap_or(action), When::Soon),
@@ -191,10 +198,11 @@ impl Trail {
     }
 
     /// What is to be written when no answer was given.
-    fn broken_off(&self) -> Option<Event> {
+    fn broken_off(&self) -> Option<(Event, When)> {
         let Rule::Change(action) = self.operation.rule else { return None };
         let kept = self.noted.lock().unwrap_or_else(PoisonError::into_inner).kept.contains(&action);
-        (!kept).then(|| Event { outcome: Outcome::Unknown, ..self.event(action) })
+        let event = self.event(action);
+        Some(if kept { (event, When::Already) } else { (Event { outcome: Outcome::Unknown, ..event }, When::Soon) })
     }
 }
 
@@ -253,6 +261,11 @@ pub fn event_or_own(action: &'static str, tenant: TenantId) -> Event {
     CURRENT.try_with(|trail| trail.event(action)).unwrap_or_else(|_| Event::own(tenant, action))
 }
 
+/// The same for a change that does not happen without its event; outside of a request it is the service's own.
+pub fn change(action: &'static str, status: StatusCode, tenant: TenantId) -> Event {
+    Event { status: Some(status.as_u16()), ..event_or_own(action, tenant) }
+}
+
 /// Says that the event was kept with its change, so that the layer does not write it again.
 pub fn kept(action: &'static str) {
     note(|noted| noted.kept.push(action));
@@ -281,11 +294,14 @@ pub fn action(action: &'static str) {
     note(|noted| noted.action = Some(action));
 }
 
-/// Writes down something that was not let pass, besides how the request ends: a spent token that was used again.
-pub fn raise(app: &App, tenant: TenantId, action: &'static str, target: Target) {
-    let event = event_or_own(action, tenant);
-    let event = Event { target: Some(target), tenant: Some(tenant), outcome: Outcome::Denied, ..event };
-    app.audit.push(event);
+/// An event of something that was not let pass, besides how the request ends: a spent token that was used again.
+pub fn alarm(action: &'static str, tenant: TenantId) -> Event {
+    Event { outcome: Outcome::Denied, ..event_or_own(action, tenant) }
+}
+
+/// Tells the log of an [`alarm`] that was kept with what it made happen.
+pub fn raised(alarm: &Event) {
+    log(alarm);
 }
 
 /// Takes the request along into a task of its own.

@@ -3,6 +3,7 @@
 
 pub mod bearer;
 pub mod remembered;
+pub mod roll;
 pub mod used;
 
 use std::marker::PhantomData;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use shared::access::{ApiKey, Need, Principal, Right, Rights, Standing};
@@ -75,10 +76,14 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
 
 async fn authenticate(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
     let principal = match sent {
+        Credentials::Two => {
+            let detail = "The request names different credentials, in X-API-Key and Authorization or in one of them twice. Send those that are meant, once.";
+            return Err(Refusal::new(Code::ConflictingCredentials, detail));
+        }
         Credentials::Bearer(text) if bearer::is_meant(text) => bearer::authenticate(text, app).await?,
         // the checksum in the key refuses typing errors without a question to the database
         Credentials::Header(text) | Credentials::Bearer(text) => {
-            by_key(&ApiKey::parse(text).ok_or_else(unknown)?, app).await?
+            by_key(&ApiKey::parse(text).ok_or_else(unknown)?, from, app).await?
         }
     };
     if let Some(ClientAddress(address)) = from
@@ -90,13 +95,21 @@ async fn authenticate(sent: &Credentials, from: Option<ClientAddress>, app: &App
     Ok(principal)
 }
 
-async fn by_key(key: &ApiKey, app: &App) -> Result<Arc<Principal>, Refusal> {
+async fn by_key(key: &ApiKey, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
     let now = Instant::now();
     if let Some(known) = app.remembered.get(key.public_id(), now) {
-        return if key.matches(&known.digest, &app.pepper) { Ok(known.principal) } else { Err(unknown()) };
+        return if key.matches(&known.digest, &app.pepper) { known.opens } else { Err(unknown()) };
+    }
+    let is_spent = from.is_some_and(|ClientAddress(address)| app.limiter.spent(address).is_some());
+    if is_spent && app.roll.rules_out(key, &app.pepper, &app.db).await.map_err(away)? {
+        // answered by the layer of limits, which knows for how long
+        return Err(Refusal::new(Code::RateLimited, "Credentials from this address were refused too often."));
     }
     let stored = store::access::find_key(&app.db, key.public_id()).await.map_err(away)?;
     let Some(stored) = stored else {
+        if is_spent {
+            app.roll.strike(key).await;
+        }
         // the same work as for a known id, so that the answer's time does not tell them apart
         key.matches(&[0; 32], &app.pepper);
         return Err(unknown());
@@ -105,11 +118,13 @@ async fn by_key(key: &ApiKey, app: &App) -> Result<Arc<Principal>, Refusal> {
         return Err(unknown());
     }
     // only who has the whole key learns what became of it
-    check_standing(stored.standing)?;
-    let principal = Arc::new(stored.principal().map_err(away)?);
-    let known = Known { digest: key.digest(&app.pepper), principal: Arc::clone(&principal) };
+    let opens = match check_standing(stored.standing) {
+        Ok(()) => Ok(Arc::new(stored.principal().map_err(away)?)),
+        Err(refusal) => Err(refusal),
+    };
+    let known = Known { digest: key.digest(&app.pepper), tenant: stored.tenant(), opens: opens.clone() };
     app.remembered.put(key.public_id(), known, now);
-    Ok(principal)
+    opens
 }
 
 /// Refuses a key, or a token made with it, that may not be used now.
@@ -138,29 +153,45 @@ fn away(error: Error) -> Refusal {
 }
 
 /// Credentials as sent, by where they stood.
+#[derive(Debug, PartialEq, Eq)]
 enum Credentials {
     /// `X-API-Key`: keys only.
     Header(String),
     /// `Authorization`: keys and access tokens.
     Bearer(String),
+    /// Different ones: whichever was taken, the client may have meant the other.
+    Two,
 }
 
 /// The credentials as sent. A query string is never looked at: it would end up in logs.
 fn presented(headers: &HeaderMap) -> Option<Credentials> {
-    if let Some(key) = headers.get(API_KEY) {
-        return Some(Credentials::Header(key.to_str().unwrap_or_default().to_owned()));
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let key = once(headers.get_all(API_KEY).iter().map(text));
+    let other = once(headers.get_all(AUTHORIZATION).iter().map(|value| bearer_of(value).unwrap_or_default()));
+    match (key, other) {
+        (None, None) => None,
+        (Some(Some(key)), None) => Some(Credentials::Header(key)),
+        (None, Some(Some(bearer))) => Some(Credentials::Bearer(bearer)),
+        // words of another scheme are not for us, but for a proxy in front
+        (Some(Some(key)), Some(Some(bearer))) if bearer.is_empty() || bearer == key => Some(Credentials::Header(key)),
+        _ => Some(Credentials::Two),
     }
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
-    Some(Credentials::Bearer(if scheme.eq_ignore_ascii_case("bearer") {
-        token.trim().to_owned()
-    } else {
-        String::new()
-    }))
+}
+
+/// What all values say; some `None` if they differ, none without any.
+fn once(mut values: impl Iterator<Item = String>) -> Option<Option<String>> {
+    let first = values.next()?;
+    Some(values.all(|next| next == first).then_some(first))
+}
+
+fn bearer_of(value: &HeaderValue) -> Option<String> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// Public id of the key that was sent, if it has the form of one.
 pub(crate) fn presented_key(headers: &HeaderMap) -> Option<String> {
-    let (Credentials::Header(text) | Credentials::Bearer(text)) = presented(headers)?;
+    let (Credentials::Header(text) | Credentials::Bearer(text)) = presented(headers)? else { return None };
     ApiKey::parse(&text).map(|key| key.public_id().to_owned())
 }
 
@@ -274,6 +305,56 @@ fn lacking(principal: &Principal, right: Right) -> String {
         ),
         Need::Platform => {
             format!("This call ({word}) is for those who run the platform. Use an admin key with platform reach.")
+        }
+    }
+}
+
+/// Somebody who may read, for tests of what stands around.
+#[cfg(test)]
+pub(crate) fn somebody() -> Principal {
+    Principal {
+        tenant: shared::id::TenantId::new(),
+        key: shared::id::ApiKeyId::new(),
+        key_public_id: String::new(),
+        session: None,
+        expires_at: None,
+        role: shared::access::Role::Viewer,
+        platform: false,
+        rights: Rights::of_role(shared::access::Role::Viewer, false),
+        networks: Vec::new(),
+        media_roots: Vec::new(),
+        s3_profiles: Vec::new(),
+        rate_per_minute: None,
+        limits: shared::access::TenantLimits::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_taken_from_where_they_are_unless_they_differ() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            presented(&headers)
+        };
+        let (header, bearer) =
+            (|t: &str| Some(Credentials::Header(t.into())), |t: &str| Some(Credentials::Bearer(t.into())));
+        let (key, other) = ("x-api-key", "authorization");
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(key, "a")]), header("a"));
+        assert_eq!(of(&[(other, "bearer  a ")]), bearer("a"));
+        assert_eq!(of(&[(other, "Basic a")]), bearer(""), "which opens nothing");
+        assert_eq!(of(&[(key, "a"), (other, "Bearer a"), (key, "a")]), header("a"));
+        assert_eq!(of(&[(key, "a"), (other, "Basic b")]), header("a"), "the other is for a proxy");
+        for two in
+            [[(key, "a"), (other, "Bearer b")], [(key, "a"), (key, "b")], [(other, "Bearer a"), (other, "Basic a")]]
+        {
+            assert_eq!(of(&two), Some(Credentials::Two), "{two:?}");
         }
     }
 }

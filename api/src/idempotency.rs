@@ -1,9 +1,13 @@
 //! `Idempotency-Key`: the client's word for a request it may repeat (draft-ietf-httpapi-idempotency-key-header-07: a
-//! structured-field string; the bare word that most clients send is taken, too).
+//! structured-field string; the bare word that most clients send is taken, too), and the answers of routes that make something:
+//! the first one whole, with a secret if there is one; a repeated one as it was kept, without.
 
-use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::store::idempotency::Request;
+use shared::store::idempotency::{Kept, Request};
 use shared::{Code, Error};
 
 /// The header.
@@ -48,6 +52,24 @@ impl Repeatable {
     }
 }
 
+/// The answer as it is kept for repeated requests. `view` must not hold a secret.
+pub fn keep(view: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(view).map_err(Error::internal)
+}
+
+/// Answers with what was made just now and where it is.
+pub fn first(status: StatusCode, location: String, view: &impl Serialize) -> Response {
+    (status, AppendHeaders([(LOCATION, location)]), axum::Json(view)).into_response()
+}
+
+/// Answers a repeated request with what was kept, says so, and where it is that the first one made.
+pub fn again(status: StatusCode, location: String, kept: Kept) -> Response {
+    // not appended: a text comes with a content type of its own
+    let headers =
+        [(LOCATION.as_str(), location.as_str()), (CONTENT_TYPE.as_str(), "application/json"), (REPLAYED, "true")];
+    (status, headers, kept.answer).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -69,6 +91,29 @@ mod tests {
         assert_eq!(read(&["\"8e03978e-40d5\""]), Ok(Some("8e03978e-40d5".into())));
         for bad in [&[""][..], &["\"\""], &["a b"], &["a\"b"], &["é"], &["a", "b"], &["x".repeat(256).as_str()]] {
             assert_eq!(read(bad), Err(Code::BadRequest), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_answer_is_the_kept_one_and_says_so() {
+        let kept = Kept {
+            operation: "POST /x".into(),
+            fingerprint: Vec::new(),
+            made: uuid::Uuid::nil(),
+            answer: keep(&serde_json::json!({"secret": null})).unwrap(),
+        };
+        let whole = first(StatusCode::CREATED, "/x/1".into(), &serde_json::json!({"secret": "s"}));
+        let repeated = again(StatusCode::CREATED, "/x/1".into(), kept);
+        for (answer, replayed) in [(&whole, None), (&repeated, Some("true"))] {
+            let one = |name: &str| {
+                let mut values = answer.headers().get_all(name).iter();
+                let value = values.next().map(|v| v.to_str().unwrap());
+                assert!(values.next().is_none(), "{name} stands there twice");
+                value
+            };
+            assert_eq!(answer.status(), StatusCode::CREATED);
+            assert_eq!((one("location"), one("content-type")), (Some("/x/1"), Some("application/json")));
+            assert_eq!(one(REPLAYED), replayed);
         }
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             pepper: shared::access::Pepper::new("x".to_owned().into()),
             tokens: tokens(),
             remembered: Default::default(),
+            roll: Default::default(),
             sessions: Default::default(),
             used: Default::default(),
             gate: Default::default(),

@@ -51,6 +51,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::recorder::Recorder;
 use crate::auth::remembered::{Known, Remembered};
+use crate::auth::roll::Roll;
 use crate::auth::used::Used;
 use crate::client::Gate;
 use crate::hold::Holds;
@@ -87,6 +88,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Keys that were looked up lately.
     pub remembered: Remembered<Known>,
+    /// Which keys there are, for addresses that guess.
+    pub roll: Roll,
     /// Sessions that were looked up lately.
     pub sessions: Remembered<Arc<Principal>>,
     /// Keys that were used lately, on their way to the database.

@@ -29,6 +29,8 @@ pub use counting::Limiter;
 
 /// Where keys and refresh tokens are exchanged: a wrong token is found out by the handler, not by the layer of credentials.
 const TOKENS: &str = "/api/v1/auth/token";
+/// The policy of refused credentials.
+const AUTHENTICATION: &str = "authentication";
 /// How many times as often uploads may be continued or asked for as other calls may be made. They are counted apart from
 /// those: a file in many small pieces must not starve, and must not starve other calls.
 const APPENDS: u32 = 10;
@@ -104,7 +106,7 @@ impl Rates {
 
     /// Where refused credentials are counted.
     fn refusals(&self, ClientAddress(address): ClientAddress) -> Option<Bucket> {
-        let policy = Policy { name: "authentication", rate: self.authentication? };
+        let policy = Policy { name: AUTHENTICATION, rate: self.authentication? };
         Some(Bucket { policy, of: network(address) })
     }
 }
@@ -114,7 +116,10 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     if is_exempt(&request) {
         return next.run(request).await;
     }
-    let verdicts = app.limiter.charge(&app, &app.limiter.rates.buckets(&request)).await;
+    let verdicts = match unasked(&app, &request) {
+        Some(verdict) => vec![verdict],
+        None => app.limiter.charge(&app, &app.limiter.rates.buckets(&request)).await,
+    };
     if verdicts.iter().any(|v| !v.allowed) {
         let response = refuse(&app, &verdicts);
         if is_upload(&request) {
@@ -124,7 +129,7 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
         return response;
     }
     let token_from = if request.uri().path() == TOKENS { request.extensions().get().copied() } else { None };
-    let counted = verdicts.iter().any(|v| v.policy.name == "authentication");
+    let counted = verdicts.iter().any(|v| v.policy.name == AUTHENTICATION);
     let mut response = next.run(request).await;
     let guessed =
         matches!(response.extensions().get(), Some(Code::Unauthorized | Code::InvalidToken | Code::InvalidGrant));
@@ -137,6 +142,17 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     fields::write(response.headers_mut(), &verdicts);
     response
+}
+
+/// What is said of credentials that were not looked up, since too many from that address were refused. Nobody counts them.
+fn unasked(app: &App, request: &Request) -> Option<Verdict> {
+    let Some(Identity::Refused(refusal)) = request.extensions().get() else { return None };
+    let ClientAddress(address) = request.extensions().get()?;
+    let rate = app.limiter.rates.authentication.filter(|_| refusal.code == Code::RateLimited)?;
+    // over by now, perhaps: then the next try is looked at
+    let wait = app.limiter.spent(*address).unwrap_or_default();
+    let policy = Policy { name: AUTHENTICATION, rate };
+    Some(Verdict { policy, allowed: false, remaining: 0, reset: wait, retry_after: wait })
 }
 
 /// Whether such a refusal may be that of somebody who tries what opens. What was good until it expired is none.
@@ -173,7 +189,7 @@ fn blame(policy: Policy) -> String {
         "key" => "This key makes too many requests",
         "tenant" => "The tenant's keys together make too many requests",
         "address" => "Too many requests come from this address",
-        "authentication" => "Credentials from this address were refused too often",
+        AUTHENTICATION => "Credentials from this address were refused too often",
         _ => "Uploads are continued or looked at too often",
     };
     format!("{who}: {per_minute} a minute are allowed, {burst} at once.")
@@ -182,11 +198,10 @@ fn blame(policy: Policy) -> String {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use shared::access::{Rights, Role, TenantLimits};
-    use shared::id::{ApiKeyId, TenantId};
+    use shared::access::TenantLimits;
 
     use super::*;
-    use crate::auth::Refusal;
+    use crate::auth::{Refusal, somebody};
 
     fn rates() -> Rates {
         Rates {
@@ -194,24 +209,6 @@ mod tests {
             tenant: "30000:2500".parse().ok(),
             address: "600:50".parse().ok(),
             authentication: "10".parse().ok(),
-        }
-    }
-
-    fn principal() -> Principal {
-        Principal {
-            tenant: TenantId::new(),
-            key: ApiKeyId::new(),
-            key_public_id: String::new(),
-            role: Role::Viewer,
-            platform: false,
-            rights: Rights::of_role(Role::Viewer, false),
-            networks: Vec::new(),
-            media_roots: Vec::new(),
-            s3_profiles: Vec::new(),
-            rate_per_minute: None,
-            expires_at: None,
-            session: None,
-            limits: TenantLimits::default(),
         }
     }
 
@@ -227,7 +224,7 @@ mod tests {
 
     #[test]
     fn who_is_charged() {
-        let known = || Identity::Known(Arc::new(principal()));
+        let known = || Identity::Known(Arc::new(somebody()));
         let refused = |code| Identity::Refused(Refusal { code, detail: String::new() });
         let (address, get) = (("address", 600, 50), Method::GET);
         assert_eq!(
@@ -247,7 +244,7 @@ mod tests {
 
     #[test]
     fn pieces_of_uploads_are_counted_apart() {
-        let known = || Identity::Known(Arc::new(principal()));
+        let known = || Identity::Known(Arc::new(somebody()));
         let appends =
             [("key-appends", 60_000, 5_000), ("tenant-appends", 300_000, 25_000), ("address-appends", 6_000, 500)];
         for method in [Method::HEAD, Method::PATCH, Method::POST] {
@@ -266,7 +263,7 @@ mod tests {
     #[test]
     fn rows_win_over_settings() {
         let of = |limits: TenantLimits, key: Option<u32>, rates: &Rates| {
-            let who = Principal { limits, rate_per_minute: key, ..principal() };
+            let who = Principal { limits, rate_per_minute: key, ..somebody() };
             charged(rates, Method::GET, "/", Identity::Known(Arc::new(who)))
         };
         let own = TenantLimits { rate_per_minute: Some(120), ..TenantLimits::default() };

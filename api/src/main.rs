@@ -93,6 +93,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         pepper,
         tokens: tokens.of(installation),
         remembered: Default::default(),
+        roll: Default::default(),
         sessions: Default::default(),
         used: Default::default(),
         gate,

@@ -56,7 +56,7 @@ pub struct Metrics {
     pub upload_bytes: Counter,
     /// Completed uploads.
     pub uploads: Counter,
-    /// Audit events written, not counting those kept with a job or an upload.
+    /// Audit events written, not counting those kept with their change.
     pub audit_written: Counter,
     /// Audit events that found no room or that the database refused.
     pub audit_lost: Counter,
@@ -90,7 +90,7 @@ impl Metrics {
         registry.register("jobs_submitted", "Jobs accepted", self.submitted.clone());
         registry.register_with_unit("upload", "Bytes of uploads taken", Unit::Bytes, self.upload_bytes.clone());
         registry.register("uploads_completed", "Uploads completed", self.uploads.clone());
-        let written = "Audit events written by themselves, beside those kept with a job or an upload";
+        let written = "Audit events written by themselves, beside those kept with their change";
         registry.register("audit_events_written", written, self.audit_written.clone());
         registry.register("audit_events_lost", "Audit events that could not be written", self.audit_lost.clone());
         registry.register("requests_limited", "Requests refused because of a limit", self.limited.clone());

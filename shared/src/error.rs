@@ -63,6 +63,8 @@ codes! {
     InvalidCursor = 400 "invalid_cursor" "Invalid cursor",
     /// The refresh token is spent, over, or was never one (RFC 6749 section 5.2).
     InvalidGrant = 400 "invalid_grant" "Refresh token not accepted",
+    /// The request names two different credentials (RFC 6750 section 3.1, `invalid_request`).
+    ConflictingCredentials = 400 "conflicting_credentials" "Different credentials",
     /// No credentials, or credentials that are wrong, expired or revoked.
     Unauthorized = 401 "unauthorized" "Unauthorized",
     /// The access token is none of this service, or its session has ended.

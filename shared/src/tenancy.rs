@@ -1,7 +1,8 @@
-//! Every change of keys and tenants after the first: each verb is one transaction that checks, changes and, for a request
-//! that may be repeated, keeps the answer. Called by the API's routes, which ring `Bell::Access` afterwards.
+//! Every change of keys and tenants after the first: each verb is one transaction that checks, changes, writes the audit event
+//! and, for a request that may be repeated, keeps the answer. Called by the API's routes, which ring `Bell::Access` afterwards.
 //!
-//! Two rules hold for all of them: nobody gives or takes what they do not have, and somebody can always manage the platform.
+//! Three rules hold for all of them: nobody gives or takes what they do not have, somebody can always manage the platform, and
+//! nothing changes without its row in the audit trail.
 
 pub mod key;
 pub mod tenant;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use crate::audit::Event;
 use crate::error::{Code, Error, Result};
 use crate::store;
 use crate::store::idempotency::Kept;
@@ -25,6 +27,15 @@ pub enum Made<T> {
     New(T),
     /// The same request was answered before, with this.
     Repeated(Kept),
+}
+
+/// What is stored beside something new, in the transaction that makes it.
+#[derive(Debug)]
+pub struct Beside {
+    /// Tells of it.
+    pub event: Event,
+    /// The body that repeated requests are given. It must not hold a secret.
+    pub answer: String,
 }
 
 /// Watches over the last admin key with platform reach during one transaction.

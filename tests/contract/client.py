@@ -10,20 +10,26 @@ import sys
 import uuid
 
 from ffprobe_api_client import AuthenticatedClient
+from ffprobe_api_client.api.auth import create_token
 from ffprobe_api_client.api.jobs import create_job, show_job, show_job_result
-from ffprobe_api_client.models import CreateJob, JobView, Profile, ProblemBody, ResultView, SourceRequestType1
+from ffprobe_api_client.models import CreateJob, JobView, Profile, ProblemBody, ResultView, SourceRequestType1, TokenAnswer
+from ffprobe_api_client.models import GrantType0 as KeyGrant
+from ffprobe_api_client.models import GrantType0GrantType as KeyGrantType
 from ffprobe_api_client.models import SourceRequestType1Type as Kind
-
-
-def log_in(url: str, key: str) -> AuthenticatedClient:
-    """What sends credentials with every request: here the key itself, as a bearer token."""
-    return AuthenticatedClient(base_url=url, token=key)
 
 
 def expect(kind, answer):
     """The answer, which must be of this kind: a type narrows the union of all answers that the document has."""
     assert isinstance(answer, kind), answer
     return answer
+
+
+def log_in(url: str, key: str) -> AuthenticatedClient:
+    """Exchanges the key, which is sent this once, for an access token, and returns what sends that with every request."""
+    with AuthenticatedClient(base_url=url, token=key, prefix="", auth_header_name="X-API-Key") as client:
+        grant = KeyGrant(grant_type=KeyGrantType.API_KEY)
+        tokens = expect(TokenAnswer, create_token.sync(client=client, body=grant))
+    return AuthenticatedClient(base_url=url, token=tokens.access_token)
 
 
 url, path = sys.argv[1:]

@@ -7,19 +7,35 @@ import type { components, paths } from './schema.js'
 declare const process: { argv: string[]; env: Record<string, string | undefined> }
 
 type Job = components['schemas']['JobView']
-
-// What sends credentials with every request: here the key itself, as a bearer token.
-const logIn = (baseUrl: string, key: string) =>
-  createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${key}` } })
-
-const [, , url = '', path = ''] = process.argv
-const api = logIn(url, process.env['API_KEY'] ?? '')
+type Tokens = components['schemas']['TokenAnswer']
 
 // the data of an answer, or its problem as an exception
 const read = <T>(answer: { data?: T; error?: unknown }): T => {
   if (answer.data === undefined) throw new Error(JSON.stringify(answer.error))
   return answer.data
 }
+
+// Exchanges the key, which is sent this once, for tokens; returns what sends the newest access token with every request, and
+// what asks for the next tokens.
+const logIn = async (baseUrl: string, key: string) => {
+  const door = createClient<paths>({ baseUrl })
+  const headers = { 'X-API-Key': key }
+  let tokens: Tokens = read(await door.POST('/api/v1/auth/token', { headers, body: { grant_type: 'api_key' } }))
+  const api = createClient<paths>({ baseUrl })
+  api.use({
+    onRequest({ request }) {
+      request.headers.set('Authorization', `Bearer ${tokens.access_token}`)
+    },
+  })
+  const refresh = async () => {
+    const body = { grant_type: 'refresh_token' as const, refresh_token: tokens.refresh_token }
+    tokens = read(await door.POST('/api/v1/auth/token', { body }))
+  }
+  return { api, refresh }
+}
+
+const [, , url = '', path = ''] = process.argv
+const { api, refresh } = await logIn(url, process.env['API_KEY'] ?? '')
 
 let job: Job = read(
   await api.POST('/api/v1/jobs', {
@@ -30,6 +46,8 @@ let job: Job = read(
 while (job.state === 'queued' || job.state === 'running') {
   job = read(await api.GET('/api/v1/jobs/{id}', { params: { path: { id: job.id }, query: { wait: 10 } } }))
 }
+// long before the access token ends, as a client does that works for long
+await refresh()
 const result = read(await api.GET('/api/v1/jobs/{id}/result', { params: { path: { id: job.id } } }))
 const unknown = await api.GET('/api/v1/jobs/{id}', { params: { path: { id: crypto.randomUUID() } } })
 const code: string | undefined = unknown.error?.code

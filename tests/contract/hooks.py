@@ -15,6 +15,13 @@ sent = Counter()
 
 
 @schemathesis.hook
+def before_call(context, case, kwargs):
+    # every request carries the key; a made-up token beside it would be two different credentials, which the API refuses
+    if case.headers:
+        case.headers.pop("Authorization", None)
+
+
+@schemathesis.hook
 def after_call(context, case, response):
     sent[case.operation.label] += 1
 

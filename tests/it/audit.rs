@@ -1,6 +1,7 @@
 //! The audit trail: every audited request leaves one row with the right words, nobody can change it, nobody sees another
 //! tenant's, and nothing is lost when a process stops.
 
+mod changes;
 mod export;
 mod roles;
 
@@ -328,35 +329,6 @@ async fn what_waits_is_written_when_the_process_stops() {
         .await
         .expect("a count");
     assert_eq!(there, 40);
-}
-
-#[tokio::test]
-async fn a_change_is_answered_and_its_row_comes_later_when_it_cannot_be_written_now() {
-    let installation = Installation::new().await;
-    let (mut api, http) = installation.api(&[]);
-    let mut block = installation.db.begin().await.expect("a transaction");
-    sqlx::query("lock table audit_event in access exclusive mode").execute(&mut *block).await.expect("a lock");
-    let paused = http.post("/api/v1/queues/scan/pause", &json!({})).await;
-    assert_eq!(paused.status, 200, "{}", paused.text);
-    api.wait_for_line("an event is written later than its answer");
-    block.rollback().await.expect("lets go");
-    is(&the_row(&installation, &paused, &installation.key).await, "queue.pause", "success", "queue:scan");
-}
-
-#[tokio::test]
-async fn a_change_whose_client_went_away_may_have_happened() {
-    let installation = Installation::new().await;
-    let (_api, http) = installation.api(&[]);
-    let mut block = installation.db.begin().await.expect("a transaction");
-    sqlx::query("select from lane for update").fetch_all(&mut *block).await.expect("a lock");
-    let request = http.request(Method::POST, "/api/v1/queues/scan/pause").header("x-request-id", "gone");
-    let answer = request.json(&json!({})).timeout(Duration::from_millis(300)).send().await;
-    assert!(answer.is_err(), "the client does not wait");
-    let rows = rows_of(&installation, "gone").await;
-    block.rollback().await.expect("lets go");
-    assert_eq!(rows.len(), 1);
-    is(&rows[0], "queue.pause", "unknown", "queue:scan");
-    assert_eq!((rows[0].status, rows[0].actor.clone()), (None, Some(public_id(&installation.key))));
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ async fn a_generated_python_client_probes_a_file() {
     let script = binaries::workspace().join("tests/contract/client.py");
     let environment = [("API_KEY", installation.key.as_str()), ("PYTHONPATH", text(&folder))];
     check(&run("client.py", &python, &[text(&script), http.url(), &path], &environment));
+    assert_eq!(refreshes(&installation).await, [0], "it logs in once");
 }
 
 #[tokio::test]
@@ -122,6 +123,17 @@ async fn a_generated_typescript_client_probes_a_file() {
     let script = folder.join("out/client.js");
     let key = [("API_KEY", installation.key.as_str())];
     check(&run("client.js", Path::new("node"), &[text(&script), http.url(), &path], &key));
+    assert_eq!(refreshes(&installation).await, [1], "it logs in once, and refreshes once");
+}
+
+/// How often each session was refreshed; the client's job must have been made by the tokens of one, not by the key itself.
+async fn refreshes(installation: &Installation) -> Vec<i32> {
+    let by: Vec<String> = sqlx::query_scalar("select actor_kind from audit_event where action = 'job.create'")
+        .fetch_all(&installation.db)
+        .await
+        .expect("events");
+    assert_eq!(by, ["session"]);
+    sqlx::query_scalar("select rotation from session").fetch_all(&installation.db).await.expect("sessions")
 }
 
 fn text(path: &Path) -> &str {

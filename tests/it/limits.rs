@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use shared::access::Role;
+use shared::access::{Reach, Role};
 use shared::bootstrap::mint;
 use tests::{Answer, Http, Installation, servers};
 
@@ -179,6 +179,51 @@ async fn refused_credentials_are_counted_and_good_ones_still_let_in() {
     refused(&mistyped.get(ASK).await, &["authentication"]);
     none.get(ASK).await.problem(401, "unauthorized");
     assert_eq!(http.get(ASK).await.status, 200, "a good key is no guess");
+}
+
+/// How often the processes that have ended looked at the keys, as PostgreSQL counted.
+async fn look_ups(installation: &Installation) -> i64 {
+    let gone = "select not exists (select from pg_stat_activity where usename = 'ffprobe_api' and datname = current_database())";
+    until("their connections are gone", async || {
+        sqlx::query_scalar(gone).fetch_one(&installation.db).await.expect("an answer")
+    })
+    .await;
+    let sql = "select idx_scan + seq_scan from pg_stat_user_tables where relname = 'api_key'";
+    sqlx::query_scalar(sql).fetch_one(&installation.db).await.expect("a count")
+}
+
+#[tokio::test]
+async fn bad_keys_cost_no_look_ups_once_too_many_were_refused() {
+    let installation = Installation::new().await;
+    let (mut api, http) = installation.api(&[("RATE_LIMIT_FAILED_AUTH", "2:2")]);
+    let tenant = installation.tenant("default").await;
+    let (_, good) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
+    let (revoked, dead) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
+    let (other, forged) = (installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await.0, mint());
+    let spoil = "update api_key set revoked_at = case when id = $1 then now() end,
+        public_id = case when id = $2 then $3 else public_id end where id in ($1, $2)";
+    let spoil = sqlx::query(spoil).bind(revoked).bind(other).bind(forged.public_id());
+    spoil.execute(&installation.db).await.expect("revokes one, and gives one the id of a forged key");
+    let ask = async |key: &str| http.with_key(Some(key)).get(ASK).await;
+    for _ in 0..2 {
+        ask(mint().expose()).await.problem(401, "unauthorized");
+    }
+    let begun = Instant::now();
+    for _ in 0..200 {
+        assert!(refused(&ask(mint().expose()).await, &["authentication"]) <= 30);
+        refused(&ask(forged.expose()).await, &["authentication"]);
+        refused(&ask(&dead).await, &["authentication"]);
+    }
+    // one for what was added to the roll and one for the key that was revoked, in each second
+    let most = 2 * begun.elapsed().as_secs() as i64 + 20;
+    assert_eq!(ask(&good).await.status, 200, "a good key is let in that was never seen");
+    let (_, new) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
+    until("a new key is let in", async || ask(&new).await.status == 200).await;
+    api.signal(Signal::TERM);
+    assert!(api.wait().success());
+    let counted = look_ups(&installation).await;
+    println!("{counted} look-ups for 600 bad keys");
+    assert!((4..=most).contains(&counted), "{counted} look-ups, at most {most} are wanted");
 }
 
 #[tokio::test]

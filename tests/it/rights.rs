@@ -152,6 +152,8 @@ struct Scene {
     foreign: (TenantId, Http),
     keys: HashMap<(Caller, Option<Vec<&'static str>>), String>,
     bad: HashMap<&'static str, Option<String>>,
+    /// Sent as a bearer token beside the key.
+    beside: Option<String>,
     count: u32,
 }
 
@@ -174,7 +176,7 @@ impl Scene {
             bad.insert(what, Some(key));
         }
         let bare = http.with_key(None);
-        Self { installation, _api: api, http: bare, own, foreign, keys: HashMap::new(), bad, count: 0 }
+        Self { installation, _api: api, http: bare, own, foreign, keys: HashMap::new(), bad, beside: None, count: 0 }
     }
 
     /// A key of the own tenant.
@@ -242,6 +244,7 @@ impl Scene {
         let mut request = self.http.request(operation.method.clone(), &path);
         // both headers are taken; every other request uses the other
         request = match key {
+            Some(key) if let Some(beside) = &self.beside => request.header("x-api-key", key).bearer_auth(beside),
             Some(key) if self.count.is_multiple_of(2) => request.bearer_auth(key),
             Some(key) => request.header("x-api-key", key),
             None => request,
@@ -351,6 +354,40 @@ async fn only_who_may_can() {
     println!("{asked} requests about {} operations", operations.len());
     let told: Vec<_> = findings.iter().take(TOLD).collect();
     assert!(findings.is_empty(), "{} of {asked} answers are wrong, such as {told:#?}", findings.len());
+}
+
+#[tokio::test]
+async fn nobody_asks_with_two_different_keys() {
+    let mut scene = Scene::set().await;
+    let (mut findings, operations) = (Vec::new(), operations());
+    let key = scene.key(Caller::Platform, None).await;
+    let other = scene.key(Caller::Viewer, None).await;
+    for row in ROWS {
+        let operation = &operations[row.operation];
+        scene.beside = Some(other.clone());
+        let answer = scene.ask(row, operation, Some(&key), Whose::Foreign).await;
+        let code = answer.json["code"].as_str();
+        let good = match &operation.lock {
+            Lock::Open => wrong(row, operation, &answer, Wanted::Done).is_none(),
+            // HEAD has no body to tell by
+            _ => answer.status == 400 && (code == Some("conflicting_credentials") || operation.method == Method::HEAD),
+        };
+        if !good {
+            findings.push(format!("{}: {} {}", row.operation, answer.status, answer.text));
+        }
+        // the same key twice is one
+        scene.beside = Some(key.clone());
+        let answer = scene.ask(row, operation, Some(&key), Whose::Own).await;
+        findings.extend(
+            wrong(row, operation, &answer, Wanted::Done).map(|w| format!("{} with one key twice: {w}", row.operation)),
+        );
+    }
+    assert!(
+        findings.is_empty(),
+        "{} are wrong, such as {:#?}",
+        findings.len(),
+        findings.iter().take(TOLD).collect::<Vec<_>>()
+    );
 }
 
 /// Everybody who asks for a lock to open, and whether they have the right.

@@ -20,6 +20,7 @@ pub struct Http {
     client: reqwest::Client,
     url: String,
     key: Option<String>,
+    token: Option<String>,
 }
 
 /// What came back.
@@ -39,12 +40,17 @@ impl Http {
     /// Requests to the API at `url`.
     pub fn new(url: String, key: Option<String>) -> Self {
         let client = reqwest::Client::builder().no_proxy().timeout(LONGEST).build().expect("a client");
-        Self { client, url, key }
+        Self { client, url, key, token: None }
     }
 
     /// The same API with other credentials.
     pub fn with_key(&self, key: Option<&str>) -> Self {
-        Self { key: key.map(str::to_owned), ..self.clone() }
+        Self { key: key.map(str::to_owned), token: None, ..self.clone() }
+    }
+
+    /// The same API with an access token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { key: None, token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// Where the API is.
@@ -55,9 +61,10 @@ impl Http {
     /// A request to be completed.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
-        match &self.key {
-            Some(key) => request.header("x-api-key", key),
-            None => request,
+        match (&self.key, &self.token) {
+            (Some(key), _) => request.header("x-api-key", key),
+            (None, Some(token)) => request.bearer_auth(token),
+            (None, None) => request,
         }
     }
 

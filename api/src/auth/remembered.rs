@@ -1,5 +1,6 @@
-//! What keys and tokens open, remembered for a second: a busy client costs one look-up a second and process instead of one a request. A
-//! change rings [`Bell::Access`] and is forgotten at once; if the bell is lost, the second is what revocation takes.
+//! What keys and tokens open, and why a key opens nothing, remembered for a second: a busy client costs one look-up a second and
+//! process instead of one a request. A change rings [`Bell::Access`] and is forgotten at once; if the bell is lost, the second
+//! is what revocation takes.
 //!
 //! Those that do not exist are not remembered: a key works as soon as it is made, and guesses fill no memory.
 
@@ -12,18 +13,22 @@ use shared::id::TenantId;
 use shared::queue::Bell;
 use tokio::sync::broadcast;
 
+use super::Refusal;
+
 /// How long a look-up is believed, counted from before it was made.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Most keys remembered; with more in use at once, all are looked up again.
 const MOST: usize = 10_000;
 
-/// A key that was looked up and may be used.
+/// A key that was looked up.
 #[derive(Clone)]
 pub struct Known {
     /// HMAC of the whole key.
     pub digest: [u8; 32],
-    /// Who its bearer is.
-    pub principal: Arc<Principal>,
+    /// The owner.
+    pub tenant: TenantId,
+    /// Who its bearer is, or why it opens nothing.
+    pub opens: Result<Arc<Principal>, Refusal>,
 }
 
 /// Something that a tenant's bell makes forgotten.
@@ -34,7 +39,7 @@ pub trait OfTenant: Clone {
 
 impl OfTenant for Known {
     fn tenant(&self) -> TenantId {
-        self.principal.tenant
+        self.tenant
     }
 }
 
@@ -98,28 +103,11 @@ impl<T: OfTenant> Remembered<T> {
 
 #[cfg(test)]
 mod tests {
-    use shared::access::{Rights, Role, TenantLimits};
-    use shared::id::ApiKeyId;
-
+    use super::super::somebody;
     use super::*;
 
     fn known(tenant: TenantId) -> Known {
-        let principal = Principal {
-            tenant,
-            key: ApiKeyId::new(),
-            key_public_id: "x".into(),
-            session: None,
-            expires_at: None,
-            role: Role::Viewer,
-            platform: false,
-            rights: Rights::of_role(Role::Viewer, false),
-            networks: Vec::new(),
-            media_roots: Vec::new(),
-            s3_profiles: Vec::new(),
-            rate_per_minute: None,
-            limits: TenantLimits::default(),
-        };
-        Known { digest: [0; 32], principal: Arc::new(principal) }
+        Known { digest: [0; 32], tenant, opens: Ok(Arc::new(somebody())) }
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //! are slow open the circuit: from then on no request waits for Redis, until it has counted quickly again. Called by the
 //! layer of limits. It refuses nothing by itself, and fails never: some count there always is.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::Error;
-use shared::limit::{Bucket, Ledger, Policy, Rate, Verdict, judge};
+use shared::limit::{Bucket, Ledger, Policy, Rate, Verdict, judge, network};
 
-use super::Rates;
+use super::{AUTHENTICATION, Rates};
 use crate::App;
 
 /// Calls in a row that fail before Redis counts as away: one that is slow may be our own fault.
@@ -26,6 +28,7 @@ pub struct Limiter {
     /// How often, as the settings say.
     pub rates: Rates,
     local: Mutex<Ledger>,
+    spent: Mutex<HashMap<String, Instant>>,
     begun: Instant,
     failures: AtomicU32,
     away: AtomicBool,
@@ -37,6 +40,7 @@ impl Limiter {
         Self {
             rates,
             local: Mutex::new(Ledger::new(LOCAL_BUCKETS)),
+            spent: Mutex::default(),
             begun: Instant::now(),
             failures: AtomicU32::new(0),
             away: AtomicBool::new(false),
@@ -45,6 +49,34 @@ impl Limiter {
 
     /// Charges a request to all buckets, or to none if one does not take it. Without buckets nobody is asked.
     pub(super) async fn charge(&self, app: &Arc<App>, buckets: &[Bucket]) -> Vec<Verdict> {
+        let verdicts = self.count(app, buckets).await;
+        for (bucket, verdict) in buckets.iter().zip(&verdicts) {
+            if verdict.policy.name == AUTHENTICATION && verdict.remaining == 0 {
+                self.spend(&bucket.of, Instant::now() + verdict.retry_after);
+            }
+        }
+        verdicts
+    }
+
+    /// How long an address is still without credentials that may be refused, as far as this process knows.
+    pub fn spent(&self, address: IpAddr) -> Option<Duration> {
+        let until = self.spent.lock().unwrap_or_else(PoisonError::into_inner).get(&network(address)).copied()?;
+        until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())
+    }
+
+    fn spend(&self, of: &str, until: Instant) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.len() >= LOCAL_BUCKETS {
+            let now = Instant::now();
+            spent.retain(|_, until| *until > now);
+        }
+        if spent.len() >= LOCAL_BUCKETS {
+            spent.clear();
+        }
+        spent.insert(of.to_owned(), until);
+    }
+
+    async fn count(&self, app: &Arc<App>, buckets: &[Bucket]) -> Vec<Verdict> {
         if buckets.is_empty() {
             return Vec::new();
         }

@@ -12,9 +12,8 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderName};
 use chrono::{TimeDelta, Utc};
 use shared::access::{AccessToken, Principal, RefreshToken, Rights, token};
-use shared::audit::Target;
 use shared::id::SessionId;
-use shared::store::session::{self, NewSession, StoredSession, Term, Turn};
+use shared::store::session::{self, NewSession, StoredSession, Tellers, Term, Turn, Whose};
 use shared::{Code, Error};
 use uuid::Uuid;
 
@@ -27,6 +26,9 @@ use crate::client::ClientAddress;
 use crate::extract::{From, Json};
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::Result;
+
+const TOKEN: &str = "session.token";
+const REVOKE: &str = "session.revoke";
 
 /// An answer that no cache keeps (RFC 6749 §5.1).
 type Secret<T> = ([(HeaderName, &'static str); 1], axum::Json<T>);
@@ -83,8 +85,9 @@ async fn begin(app: &App, who: &Principal, from: ClientAddress, wanted: Option<&
         from: from.0,
         lifetimes: app.tokens.lifetimes,
     };
-    let term = session::insert(&app.db, &new).await?;
     audit::target("session", id);
+    let term = session::insert(&app.db, &new, &audit::change(TOKEN, StatusCode::OK, who.tenant)).await?;
+    audit::kept(TOKEN);
     let bearer = Principal { session: Some(id), ..who.clone() };
     // the session keeps what it is narrowed to, so that its tokens need not repeat it
     answer(app, &bearer.narrowed(narrowed.unwrap_or(who.rights)), None, &refresh, &term)
@@ -102,21 +105,22 @@ async fn refresh(app: &App, text: &str, from: ClientAddress, wanted: Option<&str
     let digest = spent.digest(&app.pepper);
     let stored = session::find_by_refresh(&app.db, &digest).await?.ok_or_else(unknown)?;
     let bearer = judge(&stored, from)?;
-    if let Some(session) = bearer.session {
-        audit::session(bearer.tenant, session);
-    }
+    audit::session(bearer.tenant, stored.id());
     let narrowed = wanted.map(|w| scope(w, &bearer)).transpose()?;
     let successor = spent.successor(&app.pepper);
     let next = successor.digest(&app.pepper);
-    let rotation = session::rotate(&app.db, &digest, &next, from.0, app.tokens.lifetimes).await?.ok_or_else(unknown)?;
+    let turned = audit::change(TOKEN, StatusCode::OK, bearer.tenant);
+    // whoever holds a stolen token: the session is what it was done to
+    let reused = audit::alarm("token.reused", bearer.tenant);
+    let events = Tellers { turned: &turned, reused: &reused };
+    let rotation = session::rotate(&app.db, &digest, &next, from.0, app.tokens.lifetimes, events).await?;
+    let rotation = rotation.ok_or_else(unknown)?;
     match rotation.turn {
-        Turn::Turned | Turn::Repeated => {}
+        Turn::Turned => audit::kept(TOKEN),
+        Turn::Repeated => {}
         Turn::Expired => return Err(refused("The refresh token or its session has expired. Log in again.").into()),
         Turn::Reused => {
-            // whoever holds a stolen token: the session is what it was done to
-            if let Some(session) = bearer.session {
-                audit::raise(app, bearer.tenant, "token.reused", Target::new("session", &session.to_string()));
-            }
+            audit::raised(&reused);
             app.forget_access(bearer.tenant).await;
             let detail = "The refresh token was used before, so it may be in wrong hands and its session was ended. Log in again with the API key.";
             return Err(refused(detail).into());
@@ -179,16 +183,23 @@ fn answer(
     security(())
 )]
 pub async fn revoke(State(app): State<Arc<App>>, Json { value: body, .. }: Json<RevokeToken>) -> Result<StatusCode> {
-    let ended = if let Some(refresh) = RefreshToken::parse(&body.token) {
-        session::delete_by_refresh(&app.db, &refresh.digest(&app.pepper)).await?
+    let found = if let Some(refresh) = RefreshToken::parse(&body.token) {
+        session::find_by_refresh(&app.db, &refresh.digest(&app.pepper)).await?
     } else if let Ok(access) = app.tokens.keys.check(&body.token, Utc::now()) {
-        session::delete_by_access(&app.db, access.session, &access.key_public_id).await?
+        let found = session::find(&app.db, access.session).await?;
+        found.filter(|session| session.key.public_id() == access.key_public_id)
     } else {
         None
     };
-    if let Some((session, tenant)) = ended {
-        audit::session(tenant, session);
-        app.forget_access(tenant).await;
+    if let Some(stored) = found {
+        let tenant = stored.key.tenant();
+        audit::session(tenant, stored.id());
+        let event = audit::change(REVOKE, StatusCode::OK, tenant);
+        // false if somebody was quicker, who wrote that down
+        if session::delete(&app.db, tenant, Whose::Tenant, stored.id(), &event).await? {
+            audit::kept(REVOKE);
+            app.forget_access(tenant).await;
+        }
     }
     Ok(StatusCode::OK)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -27,7 +27,6 @@ use self::lines::Lines;
 use self::request::{CreateBatch, CreateQuery, ResultsQuery, RetryBatch};
 use self::spool::{Spool, Spooled};
 use self::view::{BatchCanceled, BatchPage, BatchRetried, BatchView};
-use super::jobs::replayed;
 use super::jobs::request::PageQuery;
 use crate::auth::{JobsRead, JobsWrite, May};
 use crate::export::Format;
@@ -36,7 +35,7 @@ use crate::idempotency::Repeatable;
 use crate::limits::backlog;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
-use crate::{App, audit, cursor, page};
+use crate::{App, audit, cursor, idempotency, page};
 
 /// What the audit trail calls it when a batch is accepted.
 const CREATE: &str = "batch.create";
@@ -83,27 +82,22 @@ pub async fn create(
     audit::detail("jobs", jobs.count);
     let submission =
         Submission { tenant: who.tenant, new, request, audit: audit::event(CREATE, StatusCode::ACCEPTED.as_u16()) };
-    let answer = |batch: &Batch| serde_json::to_string(&BatchView::from(batch.clone())).map_err(Error::internal);
-    match batch::submit(&app.db, submission, jobs.chunks(), answer).await? {
+    let answer = |batch: &Batch| idempotency::keep(&BatchView::from(batch.clone()));
+    let at = |id: BatchId| format!("{}/api/v1/batches/{id}", app.base_url);
+    let response = match batch::submit(&app.db, submission, jobs.chunks(), answer).await? {
         Submitted::New(batch) => {
             audit::kept(CREATE);
             tracing::info!(batch.id = %batch.id, jobs = batch.total, "batch accepted");
             app.ring(Bell::Wake).await;
-            Ok(accepted(&app, batch.id, axum::Json(BatchView::from(*batch))))
+            idempotency::first(StatusCode::ACCEPTED, at(batch.id), &BatchView::from(*batch))
         }
         Submitted::Repeated(kept) => {
             audit::target("batch", kept.made);
             audit::detail("repeated", true);
-            let body = ([(CONTENT_TYPE, "application/json".to_owned()), replayed()], kept.answer);
-            Ok(accepted(&app, BatchId(kept.made), body))
+            idempotency::again(StatusCode::ACCEPTED, at(BatchId(kept.made)), kept)
         }
-    }
-}
-
-fn accepted(app: &App, id: BatchId, body: impl IntoResponse) -> Response {
-    let location = format!("{}/api/v1/batches/{id}", app.base_url);
-    let headers = [(LOCATION, location), (RETRY_AFTER, ASK_AGAIN.to_owned())];
-    (StatusCode::ACCEPTED, headers, body).into_response()
+    };
+    Ok((AppendHeaders([(RETRY_AFTER, ASK_AGAIN)]), response).into_response())
 }
 
 /// A batch that is all there.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::access::Principal;
 use shared::id::JobId;
@@ -26,13 +26,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{Id, Json, Query};
-use crate::idempotency::REPLAYED;
 use crate::limits::backlog;
 use crate::metrics::Submission;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
-use crate::{App, audit, cursor};
+use crate::{App, audit, cursor, idempotency};
 use outcome::outcome;
 use request::{CreateJob, Include, ListQuery, ShowQuery};
 use view::{JobPage, JobView, QueuePlace, ResultView};
@@ -77,11 +76,9 @@ pub async fn create(
     Ok(patience.mark(match submitted {
         Submitted::New(job) => accepted(&app, JobView::new(*job, None)),
         Submitted::Repeated(kept) => {
-            let location = (LOCATION, format!("{}/api/v1/jobs/{}", app.base_url, kept.made));
-            let kind = (CONTENT_TYPE, "application/json".to_owned());
-            // not appended: a text comes with a content type of its own
-            let headers = [location, kind, (RETRY_AFTER, ASK_AGAIN.to_owned()), replayed()];
-            (StatusCode::ACCEPTED, headers, kept.answer).into_response()
+            let location = format!("{}/api/v1/jobs/{}", app.base_url, kept.made);
+            let again = idempotency::again(StatusCode::ACCEPTED, location, kept);
+            (AppendHeaders([(RETRY_AFTER, ASK_AGAIN)]), again).into_response()
         }
     }))
 }
@@ -103,7 +100,7 @@ pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: O
     let submitted = match request {
         None => Submitted::New(Box::new(lifecycle::submit(&app.db, &new).await?)),
         Some(request) => {
-            let answer = |job: &Job| serde_json::to_string(&JobView::new(job.clone(), None)).map_err(Error::internal);
+            let answer = |job: &Job| idempotency::keep(&JobView::new(job.clone(), None));
             lifecycle::submit_once(&app.db, &new, &request, answer).await?
         }
     };
@@ -120,11 +117,6 @@ pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: O
         app.dispatch(job.lane, job.id);
     }
     Ok(submitted)
-}
-
-/// Says that this answer was given before.
-pub fn replayed() -> (HeaderName, String) {
-    (HeaderName::from_static(REPLAYED), "true".to_owned())
 }
 
 /// 202 with the job and where to ask for it.

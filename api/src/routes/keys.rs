@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
 use axum::http::{StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::config::network;
-use shared::id::ApiKeyId;
+use shared::id::{ApiKeyId, TenantId};
 use shared::store::access::key::{After, KeyRecord};
 use shared::tenancy::key::{MadeKey, Maker};
-use shared::tenancy::{self, Made};
+use shared::tenancy::{self, Beside, Made};
 use shared::{Code, Error, store};
 
 use crate::auth::{KeysRead, KeysWrite, May};
@@ -24,11 +23,16 @@ use crate::client::ClientAddress;
 use crate::extract::{Id, Json, Query};
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
-use crate::routes::jobs::replayed;
 use crate::routes::jobs::request::PageQuery;
-use crate::{App, audit, cursor, page};
+use crate::{App, audit, cursor, idempotency, page};
 use request::{ChangeKey, CreateKey, RotateKey};
 use view::{KeyPage, KeyView};
+
+/// What a new key is called in the trail.
+pub const CREATE: &str = "key.create";
+const CHANGE: &str = "key.change";
+const REVOKE: &str = "key.revoke";
+const ROTATE: &str = "key.rotate";
 
 /// Make an API key
 ///
@@ -54,7 +58,8 @@ pub async fn create(
     let wish = value.check()?;
     let once = repeatable.of("POST /api/v1/api-keys");
     let maker = Maker { who: &who, pepper: &app.pepper, request: once.as_ref() };
-    Ok(answer(&app, tenancy::key::create(&app.db, maker, who.tenant, &wish, kept).await?))
+    let made = tenancy::key::create(&app.db, maker, who.tenant, &wish, beside(CREATE, who.tenant)).await?;
+    Ok(answer(&app, CREATE, made))
 }
 
 /// List API keys
@@ -133,7 +138,9 @@ pub async fn change(
     if id == who.key {
         stays_in(change.networks.as_deref().unwrap_or_default(), from)?;
     }
-    let changed = tenancy::key::change(&app.db, &who, id, change).await?;
+    let event = audit::change(CHANGE, StatusCode::OK, who.tenant);
+    let changed = tenancy::key::change(&app.db, &who, id, change, &event).await?;
+    audit::kept(CHANGE);
     app.forget_access(who.tenant).await;
     tracing::info!(key = changed.public_id, by = who.key_public_id, "API key changed");
     Ok(axum::Json(changed.into()))
@@ -169,7 +176,9 @@ pub async fn remove(
     May(who, _): May<KeysWrite>,
     Id(id): Id<ApiKeyId>,
 ) -> Result<StatusCode> {
-    tenancy::key::revoke(&app.db, &who, id).await?;
+    let event = audit::change(REVOKE, StatusCode::NO_CONTENT, who.tenant);
+    tenancy::key::revoke(&app.db, &who, id, &event).await?;
+    audit::kept(REVOKE);
     app.forget_access(who.tenant).await;
     tracing::info!(key.id = %id, by = who.key_public_id, "API key revoked");
     Ok(StatusCode::NO_CONTENT)
@@ -205,37 +214,38 @@ pub async fn rotate(
     audit::detail("rotated", id.to_string());
     let once = repeatable.of(format!("POST /api/v1/api-keys/{id}/rotate"));
     let maker = Maker { who: &who, pepper: &app.pepper, request: once.as_ref() };
-    let made = tenancy::key::rotate(&app.db, maker, id, overlap, kept).await?;
+    let made = tenancy::key::rotate(&app.db, maker, id, overlap, beside(ROTATE, who.tenant)).await?;
+    let answer = answer(&app, ROTATE, made);
     app.forget_access(who.tenant).await;
-    Ok(answer(&app, made))
+    Ok(answer)
 }
 
-/// What is kept of an answer for repeated requests: the key without its secret.
-pub fn kept(key: &KeyRecord) -> shared::Result<String> {
-    serde_json::to_string(&KeyView::from(key.clone())).map_err(Error::internal)
-}
-
-/// 201 with the key, whole if it was made just now.
-pub fn answer(app: &App, made: Made<MadeKey>) -> Response {
-    match made {
-        Made::New(MadeKey { key, record }) => {
-            let by = record.created_by.map(tracing::field::display);
-            tracing::info!(key = record.public_id, tenant = %record.tenant, by, "API key made");
-            audit::target("key", record.id);
-            audit::detail("public_id", record.public_id.as_str());
-            let headers = AppendHeaders([location(app, record.id)]);
-            let view = KeyView { key: Some(key.expose().to_owned()), ..record.into() };
-            (StatusCode::CREATED, headers, axum::Json(view)).into_response()
-        }
-        Made::Repeated(kept) => {
-            let json = (CONTENT_TYPE, "application/json".to_owned());
-            // not appended: a text comes with a content type of its own
-            let headers = [location(app, ApiKeyId(kept.made)), json, replayed()];
-            (StatusCode::CREATED, headers, kept.answer).into_response()
-        }
+/// What is stored beside a new key: its event, in the trail of `tenant`, and the answer to repeated requests, without its
+/// secret.
+pub fn beside(action: &'static str, tenant: TenantId) -> impl FnOnce(&KeyRecord) -> shared::Result<Beside> {
+    move |key| {
+        audit::target("key", key.id);
+        audit::detail("public_id", key.public_id.as_str());
+        let event = audit::change(action, StatusCode::CREATED, tenant);
+        Ok(Beside { event, answer: idempotency::keep(&KeyView::from(key.clone()))? })
     }
 }
 
-fn location(app: &App, id: ApiKeyId) -> (HeaderName, String) {
-    (LOCATION, format!("{}/api/v1/api-keys/{id}", app.base_url))
+/// 201 with the key, whole if it was made just now.
+pub fn answer(app: &App, action: &'static str, made: Made<MadeKey>) -> Response {
+    let at = |id: ApiKeyId| format!("{}/api/v1/api-keys/{id}", app.base_url);
+    match made {
+        Made::New(MadeKey { key, record }) => {
+            audit::kept(action);
+            let by = record.created_by.map(tracing::field::display);
+            tracing::info!(key = record.public_id, tenant = %record.tenant, by, "API key made");
+            let (location, secret) = (at(record.id), key.expose().to_owned());
+            idempotency::first(StatusCode::CREATED, location, &KeyView { key: Some(secret), ..record.into() })
+        }
+        Made::Repeated(kept) => {
+            audit::target("key", kept.made);
+            audit::detail("repeated", true);
+            idempotency::again(StatusCode::CREATED, at(ApiKeyId(kept.made)), kept)
+        }
+    }
 }

@@ -7,31 +7,32 @@ pub mod view;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
 use axum::http::{StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use shared::id::TenantId;
 use shared::store::access::key::After;
 use shared::store::access::tenant::Tenant;
 use shared::tenancy::key::Maker;
-use shared::tenancy::{self, Made};
+use shared::tenancy::{self, Beside, Made};
 use shared::{Error, store};
 
+use super::keys;
 use super::keys::request::CreateKey;
 use super::keys::view::KeyView;
-use crate::audit;
 use crate::auth::{JobsRead, May, TenantsRead, TenantsWrite};
 use crate::extract::{Id, Json, Query};
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
-use crate::routes::jobs::replayed;
 use crate::routes::jobs::request::PageQuery;
-use crate::{App, cursor, page};
+use crate::{App, audit, cursor, idempotency, page};
 use request::{ChangeTenant, CreateTenant};
 use view::{CurrentTenantView, TenantPage, TenantView};
 
 /// Most things of a kind that are counted for a tenant's usage.
 const MOST_COUNTED: i64 = 100_000;
+
+const CREATE: &str = "tenant.create";
+const CHANGE: &str = "tenant.change";
 
 /// Make a tenant
 ///
@@ -55,19 +56,22 @@ pub async fn create(
 ) -> Result<Response> {
     let terms = value.check(&app)?;
     let once = repeatable.of("POST /api/v1/tenants");
-    let kept = |tenant: &Tenant| serde_json::to_string(&TenantView::from(tenant.clone())).map_err(Error::internal);
-    Ok(match tenancy::tenant::create(&app.db, &who, &terms, once.as_ref(), kept).await? {
+    let beside = |tenant: &Tenant| {
+        audit::target("tenant", tenant.id);
+        let event = audit::change(CREATE, StatusCode::CREATED, who.tenant);
+        Ok(Beside { event, answer: idempotency::keep(&TenantView::from(tenant.clone()))? })
+    };
+    let at = |id: TenantId| format!("{}/api/v1/tenants/{id}", app.base_url);
+    Ok(match tenancy::tenant::create(&app.db, &who, &terms, once.as_ref(), beside).await? {
         Made::New(tenant) => {
-            audit::target("tenant", tenant.id);
+            audit::kept(CREATE);
             tracing::info!(tenant.id = %tenant.id, by = who.key_public_id, "tenant made");
-            let headers = AppendHeaders([location(&app, tenant.id)]);
-            (StatusCode::CREATED, headers, axum::Json(TenantView::from(tenant))).into_response()
+            idempotency::first(StatusCode::CREATED, at(tenant.id), &TenantView::from(tenant))
         }
         Made::Repeated(kept) => {
-            let json = (CONTENT_TYPE, "application/json".to_owned());
-            // not appended: a text comes with a content type of its own
-            let headers = [location(&app, TenantId(kept.made)), json, replayed()];
-            (StatusCode::CREATED, headers, kept.answer).into_response()
+            audit::target("tenant", kept.made);
+            audit::detail("repeated", true);
+            idempotency::again(StatusCode::CREATED, at(TenantId(kept.made)), kept)
         }
     })
 }
@@ -169,7 +173,9 @@ pub async fn change(
     Id(id): Id<TenantId>,
     Json { value, .. }: Json<ChangeTenant>,
 ) -> Result<axum::Json<TenantView>> {
-    let changed = tenancy::tenant::change(&app.db, id, value.check(&app)?).await?;
+    let event = audit::change(CHANGE, StatusCode::OK, who.tenant);
+    let changed = tenancy::tenant::change(&app.db, id, value.check(&app)?, &event).await?;
+    audit::kept(CHANGE);
     app.forget_access(id).await;
     let suspended = changed.suspended_at.is_some();
     tracing::info!(tenant.id = %id, suspended, by = who.key_public_id, "tenant changed");
@@ -205,14 +211,10 @@ pub async fn create_key(
     let wish = value.check()?;
     let once = repeatable.of(format!("POST /api/v1/tenants/{id}/api-keys"));
     let maker = Maker { who: &who, pepper: &app.pepper, request: once.as_ref() };
-    let made = tenancy::key::create(&app.db, maker, id, &wish, super::keys::kept).await?;
-    Ok(super::keys::answer(&app, made))
+    let made = tenancy::key::create(&app.db, maker, id, &wish, keys::beside(keys::CREATE, who.tenant)).await?;
+    Ok(keys::answer(&app, keys::CREATE, made))
 }
 
 async fn find(app: &App, id: TenantId) -> Result<Tenant> {
     Ok(store::access::tenant::find(&app.db, id).await?.ok_or_else(|| Error::not_found("tenant"))?)
-}
-
-fn location(app: &App, id: TenantId) -> (HeaderName, String) {
-    (LOCATION, format!("{}/api/v1/tenants/{id}", app.base_url))
 }

@@ -293,7 +293,9 @@ fn summary(event: &Value) -> String {
     };
     let actor = of(&event["actor"]["kind"], &event["actor"]["id"]);
     let target = of(&event["target"]["kind"], &event["target"]["id"]);
-    let how = event["code"].as_str().map_or_else(|| event["status"].to_string(), str::to_owned);
+    // an event of the service itself has neither, and so has one that was never answered
+    let status = event["status"].as_u64().map_or_else(|| "-".to_owned(), |status| status.to_string());
+    let how = event["code"].as_str().map_or(status, str::to_owned);
     let (at, action, outcome) = (word(&event["happened_at"]), word(&event["action"]), word(&event["outcome"]));
     let client = word(&event["client_address"]);
     format!("{at}  {outcome:7}  {action:16}  {actor}  {client}  {target}  {how}")
@@ -313,6 +315,9 @@ mod tests {
             summary(&event),
             "2026-11-24T20:00:00Z  denied   auth.forbidden    key:abc  192.0.2.7  queue  forbidden"
         );
+        let own = json!({"happened_at": "2026-11-24T20:00:00Z", "outcome": "success", "action": "key.create",
+            "actor": {"kind": "system", "id": null}, "target": {"kind": "key", "id": "abc"}, "status": null, "code": null});
+        assert_eq!(summary(&own), "2026-11-24T20:00:00Z  success  key.create        system  -  key:abc  -");
         let mut shown = Shown::default();
         assert!(shown.first_time(&event) && !shown.first_time(&event));
         assert_eq!(shown.newest, "2026-11-24T20:00:00Z".parse().ok());

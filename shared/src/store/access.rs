@@ -37,6 +37,16 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
+    /// The owner.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant_id
+    }
+
+    /// The part that may be shown.
+    pub fn public_id(&self) -> &str {
+        &self.public_id
+    }
+
     /// Who its bearer is, once the digest was compared.
     ///
     /// # Errors

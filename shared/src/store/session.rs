@@ -1,5 +1,6 @@
 //! Sessions and their refresh tokens. A session that ended has no row, so whatever is found may be used, as far as its key
-//! and the clock allow. Called by the API's door and the routes of `auth`; upkeep prunes. It never sees a token, only digests.
+//! and the clock allow. Whatever changes one carries its audit event in the same statement. Called by the API's door and the
+//! routes of `auth`; upkeep prunes. It never sees a token, only digests.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgExecutor};
 
 use super::access::{StoredKey, key_columns};
+use super::audit::{self, record};
 use crate::access::{Principal, Rights};
+use crate::audit::Event;
 use crate::error::Result;
 use crate::id::{ApiKeyId, SessionId, TenantId};
 
@@ -34,6 +37,11 @@ pub struct StoredSession {
 }
 
 impl StoredSession {
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.session_id
+    }
+
     /// Who the bearer of its tokens is.
     ///
     /// # Errors
@@ -110,9 +118,13 @@ pub struct Term {
     pub now: DateTime<Utc>,
 }
 
-/// Begins a session. Of a key that has as many as it may, it ends the one that was not refreshed for the longest time.
-pub async fn insert(db: impl PgExecutor<'_>, new: &NewSession<'_>) -> Result<Term> {
-    let sql = "with begun as (
+/// Begins a session; `event` tells of it. Of a key that has as many as it may, it ends the one that was not refreshed for the
+/// longest time.
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewSession<'_>, event: &Event) -> Result<Term> {
+    let sql = concat!(
+        "with audited as (",
+        record!("$10"),
+        "), begun as (
             insert into session (id, tenant_id, api_key_id, scopes, last_used_from, expires_at)
             values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))
             returning id, created_at, expires_at
@@ -129,7 +141,8 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewSession<'_>) -> Result<Ter
             delete from session where id in (select id from surplus)
         )
         select begun.expires_at as session_ends, token.expires_at as refresh_ends, begun.created_at as now
-        from begun, token";
+        from begun, token"
+    );
     let term = sqlx::query_as(sql)
         .bind(new.id)
         .bind(new.tenant)
@@ -140,7 +153,8 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewSession<'_>) -> Result<Ter
         .bind(new.digest.as_slice())
         .bind(new.lifetimes.refresh.as_secs_f64())
         // the new one is not seen by the statement that makes it
-        .bind(MOST_OF_A_KEY - 1);
+        .bind(MOST_OF_A_KEY - 1)
+        .bind(audit::of(Some(event)));
     Ok(term.fetch_one(db).await?)
 }
 
@@ -168,6 +182,15 @@ pub struct Rotation {
     pub term: Term,
 }
 
+/// What tells of a refresh.
+#[derive(Debug, Clone, Copy)]
+pub struct Tellers<'a> {
+    /// That the token was turned.
+    pub turned: &'a Event,
+    /// That it was used again, and its session ended.
+    pub reused: &'a Event,
+}
+
 /// Decides a refresh, in one statement: of all that ask with the same token at once, one turns it and the others learn so. The
 /// row of the session is the lock; what is read of a token never changes. `None`: no session has such a token.
 pub async fn rotate(
@@ -176,8 +199,10 @@ pub async fn rotate(
     successor: &[u8; 32],
     from: IpAddr,
     lifetimes: Lifetimes,
+    events: Tellers<'_>,
 ) -> Result<Option<Rotation>> {
-    let sql = "with family as (
+    let sql = concat!(
+        "with family as (
             select s.id, s.rotation, s.rotated_at, s.expires_at, r.rotation as shown, r.expires_at as shown_until
             from refresh_token r join session s on s.id = r.session_id
             where r.digest = $1 for no key update of s
@@ -199,18 +224,27 @@ pub async fn rotate(
             from judged where turn = 'turned'
         ), ended as (
             delete from session using judged j where session.id = j.id and j.turn = 'reused'
+        ), told as (",
+        record!("$7"),
+        " where exists (select from judged where turn = 'turned')
+        ), warned as (",
+        record!("$8"),
+        " where exists (select from judged where turn = 'reused')
         )
         select turn, now, expires_at as session_ends,
             least(expires_at, case turn when 'turned' then now else rotated_at end + make_interval(secs => $3))
                 as refresh_ends
-        from judged";
+        from judged"
+    );
     let rotation = sqlx::query_as(sql)
         .bind(digest.as_slice())
         .bind(successor.as_slice())
         .bind(lifetimes.refresh.as_secs_f64())
         .bind(GRACE.as_secs_f64())
         .bind(MOST_ROTATIONS)
-        .bind(from.to_string());
+        .bind(from.to_string())
+        .bind(audit::of(Some(events.turned)))
+        .bind(audit::of(Some(events.reused)));
     Ok(rotation.fetch_optional(db).await?)
 }
 
@@ -268,29 +302,25 @@ pub async fn list(
     Ok(sqlx::query_as(sql).bind(tenant).bind(whose.key()).bind(after).bind(limit).fetch_all(db).await?)
 }
 
-/// Ends a session; `false` if there is no such one.
-pub async fn delete(db: impl PgExecutor<'_>, tenant: TenantId, whose: Whose, id: SessionId) -> Result<bool> {
-    let sql = "delete from session where id = $1 and tenant_id = $2 and ($3::uuid is null or api_key_id = $3)";
-    Ok(sqlx::query(sql).bind(id).bind(tenant).bind(whose.key()).execute(db).await?.rows_affected() > 0)
-}
-
-/// Ends the session of a refresh token, spent or not; tells which it was and whose.
-pub async fn delete_by_refresh(db: impl PgExecutor<'_>, digest: &[u8; 32]) -> Result<Option<(SessionId, TenantId)>> {
-    let sql = "delete from session using refresh_token r where session.id = r.session_id and r.digest = $1
-        returning session.id, session.tenant_id";
-    Ok(sqlx::query_as(sql).bind(digest.as_slice()).fetch_optional(db).await?)
-}
-
-/// Ends the session of an access token, if it was begun with that key; tells which it was and whose.
-pub async fn delete_by_access(
+/// Ends a session, and then `event` tells of it; `false` if there is no such one.
+pub async fn delete(
     db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    whose: Whose,
     id: SessionId,
-    key_public_id: &str,
-) -> Result<Option<(SessionId, TenantId)>> {
-    let sql = "delete from session using api_key k
-        where session.id = $1 and k.id = session.api_key_id and k.public_id = $2
-        returning session.id, session.tenant_id";
-    Ok(sqlx::query_as(sql).bind(id).bind(key_public_id).fetch_optional(db).await?)
+    event: &Event,
+) -> Result<bool> {
+    let sql = concat!(
+        "with ended as (
+            delete from session where id = $1 and tenant_id = $2 and ($3::uuid is null or api_key_id = $3) returning id
+        ), audited as (",
+        record!("$4"),
+        " where exists (select from ended)
+        )
+        select exists (select from ended)"
+    );
+    let ended = sqlx::query_scalar(sql).bind(id).bind(tenant).bind(whose.key()).bind(audit::of(Some(event)));
+    Ok(ended.fetch_one(db).await?)
 }
 
 /// Forgets refresh tokens that are over, and sessions that are and have none left; at most `limit` of each. Returns how many

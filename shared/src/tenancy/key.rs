@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
-use super::{Made, Stewardship};
+use super::{Beside, Made, Stewardship};
 use crate::access::{ApiKey, Pepper, Principal, Reach, Right, Rights, Role, Standing};
+use crate::audit::Event;
 use crate::error::{Code, Error, Result};
 use crate::id::{ApiKeyId, TenantId};
 use crate::store;
@@ -49,7 +50,7 @@ pub struct MadeKey {
     pub record: KeyRecord,
 }
 
-/// Makes a key of `tenant`. `answer` makes the body that repeated requests are given; it must not hold the secret.
+/// Makes a key of `tenant`, and what `beside` makes of it.
 ///
 /// # Errors
 /// `forbidden` if it would have more rights than its maker, `not_found` without such a tenant, `too_many_keys`.
@@ -58,7 +59,7 @@ pub async fn create(
     maker: Maker<'_>,
     tenant: TenantId,
     wish: &Wish,
-    answer: impl FnOnce(&KeyRecord) -> Result<String>,
+    beside: impl FnOnce(&KeyRecord) -> Result<Beside>,
 ) -> Result<Made<MadeKey>> {
     check_scopes(wish.role, wish.reach, wish.bounds.scopes.as_deref())?;
     maker.who.check_may_give(rights(wish.role, wish.reach, wish.bounds.scopes.as_deref()), wish.reach)?;
@@ -70,7 +71,7 @@ pub async fn create(
     }
     let key = insert(&mut tx, maker, id, tenant, &wish.bounds.name, (wish.role, wish.reach)).await?;
     let record = store::access::key::update(&mut *tx, id, &wish.bounds).await?;
-    keep(&mut tx, maker, &record, answer).await?;
+    keep(&mut tx, maker, &beside(&record)?).await?;
     tx.commit().await?;
     Ok(Made::New(MadeKey { key, record }))
 }
@@ -90,11 +91,11 @@ pub struct Change {
     pub rate_per_minute: Option<Option<u32>>,
 }
 
-/// Changes a key that is in force.
+/// Changes a key that is in force; `event` tells of it.
 ///
 /// # Errors
 /// `forbidden` if it has, or would have, more rights than `who`; `key_not_in_force`; `last_admin_key`.
-pub async fn change(db: &PgPool, who: &Principal, id: ApiKeyId, change: Change) -> Result<KeyRecord> {
+pub async fn change(db: &PgPool, who: &Principal, id: ApiKeyId, change: Change, event: &Event) -> Result<KeyRecord> {
     let mut tx = db.begin().await?;
     let old = find_in_force(&mut tx, who.tenant, id).await?;
     who.check_may_give(old.rights(), reach(&old))?;
@@ -116,15 +117,16 @@ pub async fn change(db: &PgPool, who: &Principal, id: ApiKeyId, change: Change) 
     if let Some(watch) = watch {
         watch.check(&mut tx).await?;
     }
+    store::audit::insert(&mut *tx, event).await?;
     tx.commit().await?;
     Ok(record)
 }
 
-/// Revokes a key, for good. One that was revoked before stays so.
+/// Revokes a key, for good; `event` tells of it. One that was revoked before stays so.
 ///
 /// # Errors
 /// `forbidden` for a key with platform reach and a `who` without; `last_admin_key`.
-pub async fn revoke(db: &PgPool, who: &Principal, id: ApiKeyId) -> Result<()> {
+pub async fn revoke(db: &PgPool, who: &Principal, id: ApiKeyId, event: &Event) -> Result<()> {
     let mut tx = db.begin().await?;
     let old = store::access::key::find_for_update(&mut *tx, who.tenant, id).await?;
     let old = old.ok_or_else(|| Error::not_found("API key"))?;
@@ -135,6 +137,7 @@ pub async fn revoke(db: &PgPool, who: &Principal, id: ApiKeyId) -> Result<()> {
     if let Some(watch) = watch {
         watch.check(&mut tx).await?;
     }
+    store::audit::insert(&mut *tx, event).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -148,7 +151,7 @@ pub async fn rotate(
     maker: Maker<'_>,
     id: ApiKeyId,
     overlap: Duration,
-    answer: impl FnOnce(&KeyRecord) -> Result<String>,
+    beside: impl FnOnce(&KeyRecord) -> Result<Beside>,
 ) -> Result<Made<MadeKey>> {
     let (new, tenant, mut tx) = (ApiKeyId::new(), maker.who.tenant, db.begin().await?);
     if let Some(request) = maker.request
@@ -170,7 +173,7 @@ pub async fn rotate(
     let key = insert(&mut tx, maker, new, tenant, &old.name, (old.role, reach(&old))).await?;
     let record = store::access::key::copy_bounds(&mut *tx, id, new).await?;
     store::access::key::replace(&mut *tx, id, new, overlap).await?;
-    keep(&mut tx, maker, &record, answer).await?;
+    keep(&mut tx, maker, &beside(&record)?).await?;
     tx.commit().await?;
     Ok(Made::New(MadeKey { key, record }))
 }
@@ -199,14 +202,10 @@ async fn insert(
     Ok(key)
 }
 
-async fn keep(
-    tx: &mut PgConnection,
-    maker: Maker<'_>,
-    record: &KeyRecord,
-    answer: impl FnOnce(&KeyRecord) -> Result<String>,
-) -> Result<()> {
+async fn keep(tx: &mut PgConnection, maker: Maker<'_>, beside: &Beside) -> Result<()> {
+    store::audit::insert(&mut *tx, &beside.event).await?;
     if let Some(request) = maker.request {
-        store::idempotency::keep(tx, maker.who.tenant, &request.key, &answer(record)?).await?;
+        store::idempotency::keep(tx, maker.who.tenant, &request.key, &beside.answer).await?;
     }
     Ok(())
 }

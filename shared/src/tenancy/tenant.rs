@@ -3,8 +3,9 @@
 
 use sqlx::PgPool;
 
-use super::{Made, Stewardship};
+use super::{Beside, Made, Stewardship};
 use crate::access::Principal;
+use crate::audit::Event;
 use crate::error::{Code, Error, Result};
 use crate::id::TenantId;
 use crate::store;
@@ -15,7 +16,7 @@ use crate::store::idempotency::Request;
 /// Most tenants of an installation: turns are taken among all of them.
 pub const MOST_TENANTS: i64 = 10_000;
 
-/// Makes a tenant. `answer` makes the body that repeated requests are given.
+/// Makes a tenant, and what `beside` makes of it.
 ///
 /// # Errors
 /// `tenant_name_taken`, `too_many_tenants`.
@@ -24,7 +25,7 @@ pub async fn create(
     who: &Principal,
     terms: &Terms,
     request: Option<&Request>,
-    answer: impl FnOnce(&Tenant) -> Result<String>,
+    beside: impl FnOnce(&Tenant) -> Result<Beside>,
 ) -> Result<Made<Tenant>> {
     let (id, mut tx) = (TenantId::new(), db.begin().await?);
     if let Some(request) = request
@@ -39,8 +40,10 @@ pub async fn create(
     }
     store::access::tenant::insert(&mut *tx, id, &terms.name).await?;
     let tenant = store::access::tenant::update(&mut *tx, id, terms).await?;
+    let beside = beside(&tenant)?;
+    store::audit::insert(&mut *tx, &beside.event).await?;
     if let Some(request) = request {
-        store::idempotency::keep(&mut *tx, who.tenant, &request.key, &answer(&tenant)?).await?;
+        store::idempotency::keep(&mut *tx, who.tenant, &request.key, &beside.answer).await?;
     }
     tx.commit().await?;
     Ok(Made::New(tenant))
@@ -92,11 +95,11 @@ impl LimitsChange {
     }
 }
 
-/// Changes a tenant. While it is suspended its keys open nothing; its jobs that wait or run go on.
+/// Changes a tenant; `event` tells of it. While it is suspended its keys open nothing; its jobs that wait or run go on.
 ///
 /// # Errors
 /// `not_found`; `tenant_name_taken`; `last_admin_key` if the last key that manages the platform would be suspended with it.
-pub async fn change(db: &PgPool, id: TenantId, change: Change) -> Result<Tenant> {
+pub async fn change(db: &PgPool, id: TenantId, change: Change, event: &Event) -> Result<Tenant> {
     let mut tx = db.begin().await?;
     let old = store::access::tenant::find_for_update(&mut *tx, id).await?;
     let old = old.ok_or_else(|| Error::not_found("tenant"))?;
@@ -119,6 +122,7 @@ pub async fn change(db: &PgPool, id: TenantId, change: Change) -> Result<Tenant>
     if let Some(watch) = watch {
         watch.check(&mut tx).await?;
     }
+    store::audit::insert(&mut *tx, event).await?;
     tx.commit().await?;
     Ok(tenant)
 }

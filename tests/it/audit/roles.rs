@@ -139,7 +139,8 @@ async fn migrate_gives_the_application_its_rights_and_says_when_it_has_none() {
     let mut environment = installation.environment();
     environment.retain(|(n, _)| n != "MIGRATE_DATABASE_URL");
     let mut api = Program::start("api", &binaries::path("ffprobe-api"), &[], &environment);
-    assert!(!api.wait().success() && api.log().contains("probectl migrate"), "{}", api.log());
+    api.wait_for(|line| line.contains("probectl migrate").then_some(()), "what to do");
+    assert!(!api.wait().success());
 
     let owner = ("MIGRATE_DATABASE_URL", installation.owner_url());
     let (done, log) = migrate(std::slice::from_ref(&owner));
@@ -159,8 +160,8 @@ async fn one_role_for_everything_works_and_is_told_of() {
     let installation = Installation::new().await;
     let owner = installation.owner_url();
     let (mut api, http) = installation.api(&[("DATABASE_URL", &owner)]);
-    let (warned, health) = (api.log().contains("may change the audit trail"), http.get("/api/v1/probe/health").await);
-    assert!(warned, "{}", api.log());
+    api.wait_for(|line| line.contains("may change the audit trail").then_some(()), "a warning");
+    let health = http.get("/api/v1/probe/health").await;
     assert_eq!(health.json["audit_append_only"], false);
     let listed = http.get("/api/v1/jobs").await;
     assert_eq!(super::rows_of(&installation, listed.header("x-request-id")).await.len(), 1);

@@ -18,7 +18,9 @@ use crate::auth::Anyone;
 use crate::extract::{Id, Noun, Query};
 use crate::openapi::ReadProblems;
 use crate::problem::{ProblemBody, Result};
-use crate::{App, cursor};
+use crate::{App, audit, cursor};
+
+const DELETE: &str = "session.delete";
 
 impl Noun for SessionId {
     const NOUN: &'static str = "session";
@@ -81,9 +83,11 @@ pub async fn list(
     security(("api_key" = []), ("bearer" = []))
 )]
 pub async fn remove(State(app): State<Arc<App>>, Anyone(who): Anyone, Id(id): Id<SessionId>) -> Result<StatusCode> {
-    if !session::delete(&app.db, who.tenant, reach(&who, Right::KeysWrite), id).await? {
+    let event = audit::change(DELETE, StatusCode::NO_CONTENT, who.tenant);
+    if !session::delete(&app.db, who.tenant, reach(&who, Right::KeysWrite), id, &event).await? {
         return Err(Error::not_found(SessionId::NOUN).into());
     }
+    audit::kept(DELETE);
     app.forget_access(who.tenant).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,5 @@
 //! API keys as they are managed: listed, changed, rotated, revoked. Called by `tenancy`, which decides, and by the API for
-//! lists and the time of last use. The digest of a key is not read here, and its secret is nowhere.
+//! lists, the roll and the time of last use. The digest of a key is read for the roll alone, and its secret is nowhere.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -142,6 +142,31 @@ pub async fn list(
         .bind(limit)
         .fetch_all(db)
         .await?)
+}
+
+/// A key of any tenant, by what it is recognised by.
+#[derive(Debug, FromRow)]
+pub struct Listed {
+    /// The key.
+    pub id: ApiKeyId,
+    /// The part that may be shown.
+    pub public_id: String,
+    /// HMAC of the whole key.
+    pub digest: Vec<u8>,
+}
+
+/// Keys of all tenants that were made after that one, or up to `overlap` before it; all of them without one. At most `limit`.
+pub async fn list_after(
+    db: impl PgExecutor<'_>,
+    after: Option<ApiKeyId>,
+    overlap: Duration,
+    limit: i64,
+) -> Result<Vec<Listed>> {
+    // ids begin with the millisecond in which they were made (UUIDv7), so that this is a range of the primary key
+    let millis = |id: ApiKeyId| (id.0.as_u128() >> 80).saturating_sub(overlap.as_millis());
+    let from = Uuid::from_u128(after.map_or(0, millis) << 80);
+    let sql = "select id, public_id, digest from api_key where id >= $1 order by id limit $2";
+    Ok(sqlx::query_as(sql).bind(from).bind(limit).fetch_all(db).await?)
 }
 
 /// Sets everything that may be changed.
