@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -93,6 +94,35 @@ impl Client {
     /// POST of JSON that may be sent again: the service answers the same `key` with its first answer.
     pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Result<Value> {
         self.json(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+    }
+
+    /// POST of lines of JSON that may be sent again, like [`Self::post_once`].
+    pub async fn post_lines(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        lines: impl Into<Body>,
+        key: &str,
+    ) -> Result<Value> {
+        let request = self.request(Method::POST, path).query(query).header(CONTENT_TYPE, "application/x-ndjson");
+        self.json(request.header("idempotency-key", key).body(lines)).await
+    }
+
+    /// GET of an export, piece by piece as it comes.
+    pub async fn export(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut response = self.send(self.request(Method::GET, path).query(query)).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        while let Some(piece) = response.chunk().await.context("the export broke off; what came is not complete")? {
+            take(&piece)?;
+        }
+        Ok(())
     }
 
     /// Where the installation is, without a slash at the end.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod batch;
 pub mod health;
 pub mod jobs;
 pub mod keys;
@@ -73,6 +74,8 @@ pub enum Command {
     Up(UpArgs),
     /// Upload files, or name what the service can read itself, and submit a job for each
     Submit(submit::SubmitArgs),
+    /// Submit a list of sources as one batch, and read its results
+    Batch(batch::BatchArgs),
     /// List jobs, newest first
     Jobs(jobs::JobsArgs),
     /// Show a job
@@ -149,6 +152,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             SUCCESS
         }
         Command::Submit(args) => submit::run(&client()?, &cli.state, args).await?,
+        Command::Batch(args) => batch::run(&client()?, args).await?,
         Command::Jobs(args) => jobs::list(&client()?, args).await?,
         Command::Job(args) => jobs::show(&client()?, args).await?,
         Command::Result(args) => jobs::result(&client()?, args).await?,

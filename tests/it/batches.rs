@@ -335,3 +335,25 @@ async fn ten_thousand_small_files_go_through_in_little_memory() {
     }
     assert_eq!(ends(&installation).await.len(), 1);
 }
+
+#[tokio::test]
+async fn probectl_submits_a_list_and_saves_its_results() {
+    let (installation, http, _programs) = Installation::running().await;
+    let mut list = samples_in(&installation).join("\n") + "\n# a remark\n\n";
+    let place = |name: &str| installation.folder().join(name).display().to_string();
+    let (file, results) = (place("list.txt"), place("results.csv"));
+    std::fs::write(&file, &list).expect("a list");
+    let mut probectl = installation.probectl(&http, &["batch", &file, "--profile", "quick", "--results", &results]);
+    assert_eq!(probectl.wait().code(), Some(0), "{}", probectl.log());
+    probectl.wait_for(|line| line.contains("completed  3 succeeded").then_some(()), "the summary");
+    let csv = std::fs::read_to_string(&results).expect("results");
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    list += "{\"source\": {\"type\": \"path\", \"path\": \"/missing\"}, \"profile\": \"quick\"}\n";
+    std::fs::write(&file, &list).expect("a list");
+    let mut probectl = installation.probectl(&http, &["batch", &file, "--wait", "--external-id", "mine"]);
+    assert_eq!(probectl.wait().code(), Some(3), "{}", probectl.log());
+    probectl.wait_for(|line| line.contains("3 succeeded, 1 failed").then_some(()), "the summary");
+    let mut probectl = installation.probectl(&http, &["batch", &file, "--external-id", "mine"]);
+    assert_eq!(probectl.wait().code(), Some(1), "the name is taken");
+    probectl.wait_for(|line| line.contains("external_id_taken").then_some(()), "why");
+}

@@ -4,11 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Duration as Span, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use futures::TryStreamExt;
-use reqwest::Method;
+
 use serde_json::Value;
 use shared::config::{DatabaseArgs, OwnerArgs};
 use shared::store::{self, PgConnectOptions};
@@ -176,16 +175,11 @@ async fn export(client: &Client, args: &ListArgs, form: Form) -> Result<u8> {
     let word = if form == Form::Csv { "csv" } else { "ndjson" };
     let mut query = args.filters();
     query.push(("format", word.to_owned()));
-    let response = client.send(client.request(Method::GET, API).query(&query)).await?;
-    if !response.status().is_success() {
-        return Err(client.refusal(response).await);
-    }
-    let mut bytes = response.bytes_stream();
-    while let Some(piece) = bytes.try_next().await.context("the export broke off; what was printed is not complete")? {
-        if !terminal::bytes(&piece) {
-            bail!("what was printed is not complete: its reader has gone away");
-        }
-    }
+    let print = |piece: &[u8]| {
+        ensure!(terminal::bytes(piece), "what was printed is not complete: its reader has gone away");
+        Ok(())
+    };
+    client.export(API, &query, print).await?;
     Ok(SUCCESS)
 }
 

@@ -29,7 +29,7 @@ enum Priority {
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Profile {
+pub enum Profile {
     /// Format and streams, as fast as can be
     Quick,
     /// Also chapters, programs, and the first frame where it tells something
@@ -240,7 +240,7 @@ async fn name(client: &Client, state: &StateArgs, args: &SubmitArgs, source: &Pa
 }
 
 /// The source that an address names; `None` if it is a file name.
-fn address(text: &str) -> Result<Option<Value>> {
+pub fn address(text: &str) -> Result<Option<Value>> {
     let Some((scheme, rest)) = text.split_once("://") else { return Ok(None) };
     Ok(match scheme.to_ascii_lowercase().as_str() {
         "http" | "https" => Some(json!({"type": "url", "url": text})),
@@ -258,7 +258,7 @@ fn address(text: &str) -> Result<Option<Value>> {
 }
 
 /// The word of the API for a choice: the same as on the command line.
-fn word(choice: &impl ValueEnum) -> Value {
+pub fn word(choice: &impl ValueEnum) -> Value {
     choice.to_possible_value().map_or(Value::Null, |value| json!(value.get_name()))
 }
 
