@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the build and `make up` need: Rust, a C compiler, ffmpeg, the PostgreSQL server
 # binaries, redis-server, and curl with certificates for clients. With the argument `test`, also what only the tests need:
-# faketime, for a worker with a wrong clock; openssl, for origins with TLS; a real S3 API, moto, in a Python environment under
-# target/; node, npm, and foreign upload clients. `make up` and `make test` call it first, so it is quick and silent when
-# nothing is missing. It looks here and decides; installing packages is scripts/apt.sh, which runs as root, and
-# scripts/clients.sh, which does not. It never starts a service.
+# faketime, for a worker with a wrong clock; openssl, for servers with TLS; nginx, for the proxy in front; a real S3 API, moto,
+# in a Python environment under target/; node, npm, and foreign upload clients. `make up` and `make test` call it first, so it
+# is quick and silent when nothing is missing. It looks here and decides; installing packages is scripts/apt.sh, which runs as
+# root, and scripts/clients.sh, which does not. It never starts a service.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly purpose=${1:-up}
@@ -66,6 +66,7 @@ missing_packages() {
   [[ $purpose == test ]] || return 0
   have faketime || echo faketime
   have openssl || echo openssl
+  have nginx || echo nginx
   have node || echo nodejs
   have npm || echo npm
   have_venv || echo python3-venv
@@ -91,9 +92,9 @@ is_debian() { have apt-get && have dpkg; }
 explain_by_hand() {
   say "These are missing (as Debian names them): ${missing[*]}. This system has no apt-get, so please install them:"
   if have dnf; then
-    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime openssl python3 nodejs npm"
+    say "  sudo dnf install gcc make ffmpeg-free postgresql-server valkey valkey-compat-redis curl ca-certificates libfaketime openssl nginx python3 nodejs npm"
   elif have pacman; then
-    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime openssl python nodejs npm"
+    say "  sudo pacman -S --needed gcc make ffmpeg postgresql valkey curl ca-certificates libfaketime openssl nginx python nodejs npm"
   elif [[ $(uname -s) == Darwin ]]; then
     say "  the worker's jail needs Linux: on macOS use a Linux container or a virtual machine (Debian or Ubuntu)."
     exit 1

@@ -159,9 +159,9 @@ mod tests {
     fn app(request: Duration) -> Arc<App> {
         let args = Cli::parse_from(["ffprobe-api", "--redis-url", "redis://127.0.0.1:1"]).serve;
         let limits = Limits { request, ..Limits::new(&args).expect("limits") };
-        let redis = args.redis.endpoint().expect("an endpoint");
+        let redis = args.redis.endpoint(&args.plaintext).expect("an endpoint");
         Arc::new(App {
-            db: store::connect(args.database.options().expect("options"), 2),
+            db: store::connect(args.database.options(&args.plaintext).expect("options"), 2),
             queue: Queue::new(redis, shared::id::InstallationId::new()).expect("a queue"),
             storage: storage::Storage::new("/nowhere".into()),
             roots: Vec::new(),
@@ -192,9 +192,9 @@ mod tests {
     }
 
     fn tokens() -> crate::settings::tokens::Tokens {
-        let (secret, pepper) = ("5f1d7c0be2a94e6fb0c3d9182a7e64f5", None);
+        let (secret, pepper) = ("5f1d7c0be2a94e6fb0c3d9182a7e64f5", "x".to_owned().into());
         let args = Cli::parse_from(["ffprobe-api", "--jwt-secret", secret]).serve.tokens;
-        args.settings(pepper).unwrap_or_else(|e| panic!("{e}")).of(shared::id::InstallationId::new())
+        args.settings(&pepper).unwrap_or_else(|e| panic!("{e}")).of(shared::id::InstallationId::new())
     }
 
     async fn answer(router: Router, method: Method, body: Body) -> (u16, Value) {

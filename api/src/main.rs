@@ -62,7 +62,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     // every setting is checked before anything is touched
-    let (options, redis) = (args.database.options()?, args.redis.endpoint()?);
+    let (options, redis) = (args.database.options(&args.plaintext)?, args.redis.endpoint(&args.plaintext)?);
     let (keys, limits) = (args.encryption.keys()?, Limits::new(&args)?);
     let (egress, s3) = (Egress::new(args.egress.settings()?)?, args.s3.profiles()?);
     let (roots, storage) = (args.files.roots()?, args.files.storage(&s3)?);
@@ -71,6 +71,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (gate, limiter) = (args.gate()?, Limiter::new(args.rates.rates()?));
     let (pepper, first_key, base_url) = (args.pepper()?, args.first_admin_key()?, args.checked_base_url()?);
     let tokens = args.token_settings()?;
+    check_way_in(&args)?;
 
     let db = store::connect(options, args.database.database_max_connections);
     store::wait_for_schema(&db).await?;
@@ -121,6 +122,18 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     tracing::info!(addr = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     api::serve(app, listener, args.shutdown_grace).await?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Checks how clients get here, and says so where it is not as it should be.
+fn check_way_in(args: &ServeArgs) -> anyhow::Result<()> {
+    args.check_listeners()?;
+    if args.is_open_in_clear() {
+        tracing::warn!(
+            "clients of other machines may come in clear, and their keys with them. Fix: let a proxy in front end TLS, and \
+             name it in TRUSTED_PROXIES (docs/tls.md)"
+        );
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The API's settings and bounds.
 
 mod rates;
+mod reach;
 pub mod tokens;
 
 use std::net::IpAddr;
@@ -8,14 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use secrecy::SecretString;
 use shared::access::{ApiKey, Pepper};
 use shared::config::{
-    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
+    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, PepperArgs, PlaintextArgs, RedisArgs,
+    S3Args, TelemetryArgs,
 };
 use shared::lifecycle::upload::Quota;
 
-use crate::client::Gate;
 use crate::listen::Bounds;
 use tokens::{TokenArgs, TokenSettings};
 
@@ -56,12 +56,9 @@ pub struct ServeArgs {
     /// What clients reach the service by, such as <https://probe.example.com>; used in links. Empty: relative links
     #[arg(long, env, default_value = "")]
     pub base_url: String,
-    /// Secret mixed into the stored digests of API keys; at least 32 characters. Changing it invalidates every key
-    #[arg(long, env, hide_env_values = true)]
-    pub api_key_pepper: Option<SecretString>,
-    /// File holding the pepper
-    #[arg(long, env)]
-    pub api_key_pepper_file: Option<PathBuf>,
+    /// What is mixed into the stored digests of API keys.
+    #[command(flatten)]
+    pub pepper: PepperArgs,
     /// File holding the first admin key (made with: probectl keygen); used only while there is no admin key
     #[arg(long, env)]
     pub bootstrap_admin_api_key_file: Option<PathBuf>,
@@ -111,6 +108,9 @@ pub struct ServeArgs {
     /// Tokens and sessions.
     #[command(flatten)]
     pub tokens: TokenArgs,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    pub plaintext: PlaintextArgs,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -137,16 +137,12 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The pepper, if it is there and strong.
     pub fn pepper(&self) -> Result<Pepper, ConfigError> {
-        config::require_strong("API_KEY_PEPPER", self.pepper_secret()?).map(Pepper::new)
-    }
-
-    fn pepper_secret(&self) -> Result<Option<SecretString>, ConfigError> {
-        config::read_secret("API_KEY_PEPPER", self.api_key_pepper.as_ref(), self.api_key_pepper_file.as_deref())
+        self.pepper.pepper().map(Pepper::new)
     }
 
     /// The secrets and times of tokens, if they can be used.
     pub fn token_settings(&self) -> Result<TokenSettings, ConfigError> {
-        self.tokens.settings(self.pepper_secret()?.as_ref())
+        self.tokens.settings(&self.pepper.pepper()?)
     }
 
     /// The first admin key the operator chose, if one was.
@@ -183,15 +179,6 @@ impl ServeArgs {
         }
     }
 
-    /// Whom to believe about addresses, and whom to let in.
-    pub fn gate(&self) -> Result<Gate, ConfigError> {
-        Ok(Gate {
-            trusted: config::networks("TRUSTED_PROXIES", &self.trusted_proxies)?,
-            allow: config::networks("IP_ALLOW", &self.ip_allow)?,
-            deny: config::networks("IP_DENY", &self.ip_deny)?,
-        })
-    }
-
     /// The media types in lower case.
     pub fn types(&self) -> Result<Vec<String>, ConfigError> {
         let words = list(&self.allowed_types).map(|w| w.to_lowercase()).collect::<Vec<_>>();
@@ -204,36 +191,6 @@ impl ServeArgs {
                 "write them joined by commas: video/*,audio/mpeg",
             )),
         }
-    }
-
-    /// The origins of web pages that may upload.
-    pub fn origins(&self) -> Result<Vec<String>, ConfigError> {
-        let words: Vec<String> = list(&self.cors_origins).map(str::to_owned).collect();
-        let good = |w: &&String| {
-            let host = w.strip_prefix("https://").or_else(|| w.strip_prefix("http://"));
-            w.as_str() == "*" || host.is_some_and(|h| !h.is_empty() && !h.contains('/'))
-        };
-        match words.iter().find(|w| !good(w)) {
-            None => Ok(words),
-            Some(wrong) => Err(ConfigError::new(
-                "CORS_ORIGINS",
-                format!("'{wrong}' is not an origin"),
-                "write https://HOST without a path, several joined by commas",
-            )),
-        }
-    }
-
-    /// What clients reach us by, without a trailing slash.
-    pub fn checked_base_url(&self) -> Result<String, ConfigError> {
-        let url = self.base_url.trim_end_matches('/');
-        let good = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
-        good.then(|| url.to_owned()).ok_or_else(|| {
-            ConfigError::new(
-                "BASE_URL",
-                format!("'{url}' is not an http or https URL"),
-                "write it as https://HOST, or leave it empty",
-            )
-        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod batch;
+pub mod doctor;
 pub mod health;
 pub mod jobs;
 pub mod keys;
@@ -88,6 +89,8 @@ pub enum Command {
     Logout,
     /// Ask whether the service and its workers are well
     Health(health::HealthArgs),
+    /// Check a running installation: servers, API, workers, secrets
+    Doctor(Box<doctor::DoctorArgs>),
     /// List, create, rotate and revoke API keys
     Keys(keys::KeysArgs),
     /// List, create and change tenants; needs a platform key
@@ -159,6 +162,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(args) => session::login(&cli.target, &cli.state, args).await?,
         Command::Logout => session::logout(&cli.target, &cli.state).await?,
         Command::Health(args) => health::run(&client()?, args).await?,
+        Command::Doctor(args) => doctor::run(&cli.target, &cli.state, *args).await?,
         Command::Keys(args) => keys::run(&client()?, args).await?,
         Command::Tenants(args) => tenants::run(&client()?, args).await?,
         Command::Audit(args) => match args.prune() {

@@ -3,25 +3,30 @@
 //!
 //! Every secret has a `_FILE` twin that names a file holding it, as container secrets are mounted.
 
+mod certificates;
+mod credentials;
+mod database;
 mod egress;
 mod keys;
 mod owner;
+mod plaintext;
 mod redis;
 mod s3;
 mod secret;
 mod storage;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+pub use credentials::{PepperArgs, Signing, SigningArgs};
+pub use database::{DatabaseArgs, way as database_way};
 pub use egress::{EgressArgs, EgressSettings, HostRule, NetworkRule, Scheme, network, networks};
 pub use keys::EncryptionArgs;
 pub use owner::{OwnerArgs, Ownership};
-pub use redis::{RedisArgs, RedisEndpoint, open_at as open_redis};
+pub use plaintext::{Plaintext, PlaintextArgs, Way};
+pub use redis::{RedisArgs, RedisDoor, RedisEndpoint};
 pub use s3::{S3Args, S3Profile, S3Style};
 pub use secret::{read as read_secret, require_strong};
 pub use storage::{S3Place, StoragePlace};
@@ -45,77 +50,6 @@ impl ConfigError {
     pub fn new(variable: &'static str, problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { variable, problem: problem.into(), fix: fix.into() }
     }
-}
-
-/// Where PostgreSQL is.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "PostgreSQL")]
-pub struct DatabaseArgs {
-    /// Connection URL; if set, the POSTGRES_* variables are not used
-    #[arg(long, env, hide_env_values = true)]
-    pub database_url: Option<SecretString>,
-    /// File holding the connection URL
-    #[arg(long, env)]
-    pub database_url_file: Option<PathBuf>,
-    /// Host name, or the directory of a Unix socket
-    #[arg(long, env, default_value = "127.0.0.1")]
-    pub postgres_host: String,
-    /// Port
-    #[arg(long, env, default_value_t = 5432)]
-    pub postgres_port: u16,
-    /// Database
-    #[arg(long, env, default_value = "ffprobe_api")]
-    pub postgres_db: String,
-    /// User
-    #[arg(long, env, default_value = "ffprobe_api")]
-    pub postgres_user: String,
-    /// Password
-    #[arg(long, env, hide_env_values = true)]
-    pub postgres_password: Option<SecretString>,
-    /// File holding the password
-    #[arg(long, env)]
-    pub postgres_password_file: Option<PathBuf>,
-    /// TLS: disable, allow, prefer, require, verify-ca or verify-full
-    #[arg(long, env, default_value = "prefer")]
-    pub postgres_ssl_mode: PgSslMode,
-    /// Most connections this process keeps open; a worker never has fewer than its slots and six more
-    #[arg(long, env, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=500))]
-    pub database_max_connections: u32,
-}
-
-impl DatabaseArgs {
-    /// The connection options these settings mean.
-    pub fn options(&self) -> Result<PgConnectOptions, ConfigError> {
-        let url = read_secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref())?;
-        if let Some(url) = url {
-            return database_url("DATABASE_URL", &url);
-        }
-        let password =
-            read_secret("POSTGRES_PASSWORD", self.postgres_password.as_ref(), self.postgres_password_file.as_deref())?;
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .host(&self.postgres_host)
-            .port(self.postgres_port)
-            .database(&self.postgres_db)
-            .username(&self.postgres_user)
-            .ssl_mode(self.postgres_ssl_mode);
-        if let Some(password) = password {
-            options = options.password(password.expose_secret());
-        }
-        Ok(options)
-    }
-}
-
-/// The connection options that a URL means.
-fn database_url(variable: &'static str, url: &SecretString) -> Result<PgConnectOptions, ConfigError> {
-    // the parser takes any scheme, and its own message may repeat the password
-    let wrong = || {
-        ConfigError::new(variable, "it is not a PostgreSQL URL", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-    };
-    let text = url.expose_secret();
-    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return Err(wrong());
-    }
-    text.parse().map_err(|_| wrong())
 }
 
 /// Where media lies.
@@ -157,9 +91,25 @@ impl FileArgs {
         Ok(roots)
     }
 
-    /// The place where uploads are kept.
+    /// The place where uploads are kept. It has nothing in common with a media root: tenants read there what they were granted,
+    /// and uploads are private.
     pub fn storage(&self, profiles: &[S3Profile]) -> Result<StoragePlace, ConfigError> {
-        StoragePlace::parse(&self.storage_url, profiles)
+        let place = StoragePlace::parse(&self.storage_url, profiles)?;
+        if let StoragePlace::Directory(dir) = &place
+            && let Some(root) =
+                self.roots()?.iter().find(|r| dir.starts_with(&r.dir) || Path::new(&r.dir).starts_with(dir))
+        {
+            return Err(ConfigError::new(
+                "STORAGE_URL",
+                format!(
+                    "'{}' and the media root '{}' lie in each other, so jobs could name uploads of others",
+                    dir.display(),
+                    root.name
+                ),
+                "use two separate directories",
+            ));
+        }
+        Ok(place)
     }
 }
 
@@ -214,5 +164,16 @@ mod tests {
             let message = files(bad, "").roots().unwrap_err().to_string();
             assert!(message.starts_with("MEDIA_ROOTS: ") && message.contains("Fix: "), "{bad}: {message}");
         }
+    }
+
+    #[test]
+    fn uploads_and_media_have_nothing_in_common() {
+        for (roots, storage) in
+            [("m=/srv", "file:///srv/uploads"), ("a=/x,m=/srv/up/media", "file:///srv/up"), ("m=/s", "file:///s/")]
+        {
+            let message = files(roots, storage).storage(&[]).unwrap_err().to_string();
+            assert!(message.starts_with("STORAGE_URL: ") && message.contains("media root 'm'"), "{message}");
+        }
+        assert!(files("m=/srv/media", "file:///srv/media2").storage(&[]).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 //! one-second resolution). That ties us to the key layout of apalis-redis 1.0.0, whose version is therefore exact.
 
 mod bell;
+pub mod inspection;
 mod limit;
 mod line;
 mod sentinel;

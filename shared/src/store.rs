@@ -7,6 +7,7 @@ pub mod audit;
 pub mod batch;
 pub mod event;
 pub mod idempotency;
+pub mod inspection;
 pub mod installation;
 pub mod job;
 pub mod lane;
@@ -91,6 +92,13 @@ pub async fn wait_for_schema(pool: &Pool) -> anyhow::Result<()> {
             Ok(false) => bail!(
                 "the database lacks this version's schema. Fix: run `probectl migrate` with the same DATABASE_URL or POSTGRES_* settings"
             ),
+            Err(error) if is_tls_fault(&error) => {
+                return Err(error).context(
+                    "the way to the database is not safe, and nothing was sent over it. Fix: the certificate of PostgreSQL must \
+                     be signed by the CA in sslrootcert (POSTGRES_SSL_ROOT_CERT) and name the host of DATABASE_URL \
+                     (POSTGRES_HOST), and PostgreSQL must run with ssl = on",
+                );
+            }
             Err(error) if begun.elapsed() > START_PATIENCE => {
                 return Err(error).context("the database does not answer. Fix: check DATABASE_URL or POSTGRES_*");
             }
@@ -99,6 +107,16 @@ pub async fn wait_for_schema(pool: &Pool) -> anyhow::Result<()> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Whether there is no connection because the server is not the one it should be, or cannot prove it. Waiting does not help.
+fn is_tls_fault(error: &Error) -> bool {
+    match error.cause().and_then(|cause| cause.downcast_ref()) {
+        Some(sqlx::Error::Tls(_)) => true,
+        // how rustls ends a handshake; the messages of PostgreSQL itself are read by sqlx and end otherwise
+        Some(sqlx::Error::Io(io)) => io.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 

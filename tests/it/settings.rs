@@ -4,6 +4,9 @@ use tests::{Installation, Program, binaries};
 
 const GOOD: &str = "5f1d7c0be2a94e6fb0c3d9182a7e64f55f1d7c0be2a94e6f";
 
+/// Settings changed at a time.
+type Changes<'a> = &'a [(&'a str, &'a str)];
+
 fn refusal(binary: &str, environment: &[(String, String)]) -> String {
     let mut program = Program::start(binary, &binaries::path(binary), &[], environment);
     let status = program.wait();
@@ -62,6 +65,15 @@ async fn the_api_refuses_wrong_settings() {
         ("RATE_LIMIT_FAILED_AUTH", Some("2000000"), "RATE_LIMIT_FAILED_AUTH"),
         ("MAX_QUEUED_JOBS", Some("0"), "MAX_QUEUED_JOBS"),
         ("BOOTSTRAP_ADMIN_API_KEY_FILE", Some(&empty), "BOOTSTRAP_ADMIN_API_KEY"),
+        ("ENCRYPTION_KEYS", None, "ENCRYPTION_KEYS: it is not set"),
+        (
+            "BASE_URL",
+            Some("http://probe.example.com"),
+            "BASE_URL: it leads to 'probe.example.com' without verified TLS",
+        ),
+        ("BASE_URL", Some("https://user@probe.example.com"), "BASE_URL: it has more than"),
+        ("TRUSTED_PROXIES", Some("10.0.0.1,0.0.0.0/0"), "TRUSTED_PROXIES: it believes everybody"),
+        ("CORS_ORIGINS", Some("*,https://app.example.com"), "CORS_ORIGINS: '*' stands for all"),
     ];
     for (name, value, wanted) in rows {
         let message = refusal("ffprobe-api", &with(&good, name, *value));
@@ -72,6 +84,86 @@ async fn the_api_refuses_wrong_settings() {
             "a secret stands in the message: {message}"
         );
     }
+}
+
+/// What the ways to servers and addresses need, the same for both programs.
+#[tokio::test]
+async fn contradictions_and_ways_without_tls_are_refused() {
+    let installation = Installation::new().await;
+    let good = installation.environment();
+    let ca = binaries::workspace().join("shared/testdata/tls/ca.pem").display().to_string();
+    let inside = format!("file://{}/uploads", installation.media().display());
+    let (far, own) = ("postgres://u@db.example.com/d", "postgres://u@localhost/d");
+    let with_ca = format!("{own}?sslmode=require&sslrootcert={ca}");
+    let rows: &[(Changes<'_>, &str)] = &[
+        (&[("DATABASE_URL", far)], "DATABASE_URL: it leads to 'db.example.com' without verified TLS"),
+        (&[("DATABASE_URL", "postgres://u@10.0.0.1/d?sslmode=verify-ca")], "DATABASE_URL: it leads to '10.0.0.1'"),
+        (&[("DATABASE_URL", far), ("PLAINTEXT_HOSTS", "redis,10.0.0.0/8")], "add the host to PLAINTEXT_HOSTS"),
+        (&[("DATABASE_URL", ""), ("POSTGRES_HOST", "db")], "POSTGRES_HOST: it leads to 'db'"),
+        (&[("POSTGRES_SSL_MODE", "verify-full")], "POSTGRES_SSL_MODE: DATABASE_URL is set"),
+        (&[("POSTGRES_SSL_ROOT_CERT", &ca)], "POSTGRES_SSL_ROOT_CERT: DATABASE_URL is set"),
+        (&[("DATABASE_URL", ""), ("POSTGRES_SSL_ROOT_CERT", &ca)], "POSTGRES_SSL_ROOT_CERT: it names a CA, and"),
+        (&[("DATABASE_URL", &with_ca)], "DATABASE_URL: it names a CA, and the mode of TLS checks no"),
+        (&[("DATABASE_URL", "postgres://u@h/d?sslmode=verify-full&sslrootcert=/nowhere")], "DATABASE_URL: '/nowhere'"),
+        (&[("REDIS_URL", "redis://cache.example.com")], "REDIS_URL: it leads to 'cache.example.com' without verified"),
+        (&[("REDIS_URL", "rediss://cache.example.com/#insecure")], "REDIS_URL: it ends in #insecure"),
+        (&[("REDIS_TLS", "on")], "REDIS_TLS: REDIS_URL is set"),
+        (&[("REDIS_CA_FILE", &ca)], "REDIS_CA_FILE: it is set, and Redis is not spoken to by TLS"),
+        (&[("REDIS_URL", "rediss://localhost"), ("REDIS_CA_FILE", "/nowhere")], "REDIS_CA_FILE: '/nowhere'"),
+        (&[("REDIS_URL", ""), ("REDIS_SENTINELS", "a:26379")], "REDIS_SENTINELS: it leads to 'a'"),
+        (&[("REDIS_SENTINELS", "127.0.0.1:26379")], "REDIS_SENTINELS: REDIS_URL is set, too"),
+        (&[("REDIS_SENTINEL_PASSWORD", "x")], "REDIS_SENTINEL_PASSWORD: it is set, and REDIS_SENTINELS is not"),
+        (&[("PLAINTEXT_HOSTS", "0.0.0.0/0")], "PLAINTEXT_HOSTS: it holds all addresses"),
+        (&[("PLAINTEXT_HOSTS", "redis:6379")], "PLAINTEXT_HOSTS: 'redis:6379'"),
+        (&[("STORAGE_URL", &inside)], "STORAGE_URL: '"),
+        (&[("STORAGE_URL", "s3://archive/bucket")], "STORAGE_URL: there is no S3 profile 'archive'"),
+        (&[("EGRESS_ALLOW_HOSTS", "a.example"), ("EGRESS_DENY_HOSTS", "a.example")], "EGRESS_ALLOW_HOSTS: it allows"),
+        (
+            &[("EGRESS_ALLOW_CIDRS", "10.1.0.0/16"), ("EGRESS_DENY_HOSTS", "10.0.0.0/8")],
+            "EGRESS_ALLOW_CIDRS: it allows",
+        ),
+    ];
+    for (settings, wanted) in rows {
+        let environment =
+            settings.iter().fold(good.clone(), |environment, (name, value)| with(&environment, name, Some(value)));
+        for binary in ["ffprobe-api", "ffprobe-worker"] {
+            let message = refusal(binary, &environment);
+            assert!(message.contains(wanted) && message.contains("Fix: "), "{binary} {settings:?}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_of_one_program_that_cannot_both_hold_are_refused() {
+    let installation = Installation::new().await;
+    let good = installation.environment();
+    let rows: &[(&str, Changes<'_>, &str)] = &[
+        ("ffprobe-api", &[("IP_ALLOW", "10.1.0.0/16"), ("IP_DENY", "10.0.0.0/8")], "IP_ALLOW: it allows 10.1.0.0/16"),
+        (
+            "ffprobe-api",
+            &[("API_PORT", "18080"), ("METRICS_ADDR", "127.0.0.1:18080")],
+            "METRICS_ADDR: it is the port of",
+        ),
+        ("ffprobe-worker", &[("WORKER_SLOTS", "1")], "WORKER_SLOTS: the last slot is kept for quick looks"),
+        ("ffprobe-worker", &[("SANDBOX", "off"), ("JAIL_UID", "54321")], "JAIL_UID: it asks for a protection"),
+        ("ffprobe-worker", &[("SANDBOX", "off"), ("JAIL_CGROUP", "/x")], "JAIL_CGROUP: it asks for a protection"),
+        ("ffprobe-worker", &[("JAIL_GID", "54321")], "--jail-uid"),
+    ];
+    for (binary, settings, wanted) in rows {
+        let environment =
+            settings.iter().fold(good.clone(), |environment, (name, value)| with(&environment, name, Some(value)));
+        let message = refusal(binary, &environment);
+        assert!(message.contains(wanted), "{settings:?}: {message}");
+    }
+}
+
+/// The one line that a stack on a private network needs; the names lead nowhere here, and that is another refusal.
+#[tokio::test]
+async fn a_trusted_network_is_told_in_one_line() {
+    let installation = Installation::new().await;
+    let settings = [("PLAINTEXT_HOSTS", "postgres,redis"), ("REDIS_URL", "redis://redis:6379")];
+    let (_api, http) = installation.api(&settings);
+    assert_eq!(http.get("/health/ready").await.json["status"], "degraded", "redis is not there, and not refused");
 }
 
 #[tokio::test]

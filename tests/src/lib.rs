@@ -9,6 +9,7 @@
     reason = "tests print what they measure, and read the environment they run in"
 )]
 
+pub mod authority;
 pub mod big;
 pub mod binaries;
 pub mod bombs;
@@ -20,6 +21,7 @@ pub mod installation;
 pub mod listener;
 pub mod origin;
 pub mod process;
+pub mod remote_servers;
 pub mod s3;
 pub mod samples;
 pub mod servers;

@@ -52,17 +52,7 @@ pub async fn own() -> (PrivateServers, Servers) {
 async fn start(folder: PathBuf, durability: Durability) -> (PrivateServers, Servers) {
     let private =
         PrivateServers::start(&folder.join("servers"), Options { durability }).await.expect("private servers start");
-    let servers =
-        Servers { admin_url: private.database_url("postgres", SUPERUSER), redis_url: private.redis_url(), folder };
-    let mut admin = PgConnection::connect(&servers.admin_url).await.expect("connects");
-    sqlx::query(AssertSqlSafe(format!("create database {TEMPLATE}")))
-        .execute(&mut admin)
-        .await
-        .expect("creates the template");
-    let template = |role| private.database_url(TEMPLATE, role).parse().expect("a URL");
-    role::found(template(SUPERUSER), OWNER, APPLICATION).await.expect("makes the roles");
-    shared::store::migrate(template(OWNER)).await.expect("migrates");
-    role::grant(template(OWNER), APPLICATION).await.expect("grants");
+    let servers = Servers::prepare(private.database_url("postgres", SUPERUSER), private.redis_url(), folder).await;
     (private, servers)
 }
 
@@ -80,6 +70,21 @@ fn sweep() {
 }
 
 impl Servers {
+    /// Servers at these addresses, with a template to clone databases from.
+    pub async fn prepare(admin_url: String, redis_url: String, folder: PathBuf) -> Self {
+        let mut admin = PgConnection::connect(&admin_url).await.expect("connects");
+        sqlx::query(AssertSqlSafe(format!("create database {TEMPLATE}")))
+            .execute(&mut admin)
+            .await
+            .expect("creates the template");
+        let url = admin_url.replacen("/postgres?", &format!("/{TEMPLATE}?"), 1);
+        let template = |role| as_role(&url, role).parse().expect("a URL");
+        role::found(template(SUPERUSER), OWNER, APPLICATION).await.expect("makes the roles");
+        shared::store::migrate(template(OWNER)).await.expect("migrates");
+        role::grant(template(OWNER), APPLICATION).await.expect("grants");
+        Self { folder, admin_url, redis_url }
+    }
+
     /// The folder of this run.
     pub fn folder(&self) -> &Path {
         &self.folder

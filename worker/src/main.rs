@@ -75,7 +75,9 @@ async fn find_ffprobe(args: &WorkArgs) -> anyhow::Result<(Ffprobe, Protections)>
 async fn work(args: WorkArgs) -> anyhow::Result<()> {
     telemetry::init_logs(&args.telemetry)?;
     // every setting is checked before anything is touched
-    let (options, redis, slots) = (args.database.options()?, args.redis.endpoint()?, args.slots()?);
+    args.check_agreement()?;
+    let (options, redis) = (args.database.options(&args.plaintext)?, args.redis.endpoint(&args.plaintext)?);
+    let slots = args.slots()?;
     let (keys, remotes) = (args.encryption.keys()?, args.remotes()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), args.files.storage(&remotes.s3)?);
     let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::config::{
-    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, RedisArgs, S3Args, TelemetryArgs,
+    self, ConfigError, DatabaseArgs, EgressArgs, EncryptionArgs, FileArgs, PlaintextArgs, RedisArgs, S3Args,
+    TelemetryArgs,
 };
 use shared::egress::Egress;
 use shared::job::Lane;
@@ -163,6 +164,9 @@ pub struct WorkArgs {
     /// Seconds that a complete upload is kept after its last job has ended, or without a job after its last byte
     #[arg(long, env, default_value = "86400", value_parser = config::seconds)]
     pub upload_retention: Duration,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    pub plaintext: PlaintextArgs,
     /// Where PostgreSQL is.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -215,6 +219,25 @@ impl WorkArgs {
     /// How long a job is held without a sign of life.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.lease_seconds))
+    }
+
+    /// Refuses settings that cannot both hold.
+    pub fn check_agreement(&self) -> Result<(), ConfigError> {
+        let lanes = self.lanes();
+        if self.worker_slots == Some(1) && lanes.contains(&Lane::Fast) && lanes.contains(&Lane::Scan) {
+            let problem = "the last slot is kept for quick looks, so with one alone no scan would ever run here";
+            return Err(ConfigError::new(
+                "WORKER_SLOTS",
+                problem,
+                "set it to 2, or serve one lane (WORKER_LANES=fast)",
+            ));
+        }
+        let walls = [("JAIL_UID", self.jail_uid.is_some()), ("JAIL_CGROUP", self.jail_cgroup.is_some())];
+        if let Some((variable, _)) = walls.iter().find(|(_, set)| *set && self.sandbox == Sandbox::Off) {
+            let problem = "it asks for a protection, and SANDBOX=off switches all of them off";
+            return Err(ConfigError::new(variable, problem, "remove it, or set SANDBOX to best_effort or required"));
+        }
+        Ok(())
     }
 
     /// The walls of the jail that are asked for by name. Looks at the control group and prepares it.

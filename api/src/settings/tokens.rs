@@ -1,13 +1,12 @@
 //! Settings of tokens and sessions: the secrets that sign access tokens, and how long everything lasts. Part of the API's
 //! settings; every API of an installation needs the same.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use shared::access::TokenKeys;
-use shared::config::{self, ConfigError};
+use shared::config::{self, ConfigError, Signing, SigningArgs};
 use shared::id::InstallationId;
 use shared::store::session::Lifetimes;
 
@@ -20,18 +19,9 @@ const LONGEST_SESSION: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tokens")]
 pub struct TokenArgs {
-    /// Secret that signs access tokens; at least 32 characters, the same for every API
-    #[arg(long, env, hide_env_values = true)]
-    pub jwt_secret: Option<SecretString>,
-    /// File holding the secret
-    #[arg(long, env)]
-    pub jwt_secret_file: Option<PathBuf>,
-    /// The secret before this one; its tokens are accepted, none are made with it. For rotation
-    #[arg(long, env, hide_env_values = true)]
-    pub jwt_secret_previous: Option<SecretString>,
-    /// File holding the secret before this one
-    #[arg(long, env)]
-    pub jwt_secret_previous_file: Option<PathBuf>,
+    /// What signs access tokens.
+    #[command(flatten)]
+    pub signing: SigningArgs,
     /// Seconds that an access token lasts
     #[arg(long, env, default_value = "900", value_parser = config::seconds)]
     pub access_token_ttl: Duration,
@@ -45,8 +35,7 @@ pub struct TokenArgs {
 
 /// The settings, checked; they become [`Tokens`] once it is known which installation this is.
 pub struct TokenSettings {
-    current: SecretString,
-    previous: Option<SecretString>,
+    signing: Signing,
     access: Duration,
     lifetimes: Lifetimes,
 }
@@ -64,27 +53,11 @@ pub struct Tokens {
 
 impl TokenArgs {
     /// The settings, if the secrets are strong and the times make sense. `pepper` is the other secret of the API.
-    pub fn settings(&self, pepper: Option<&SecretString>) -> Result<TokenSettings, ConfigError> {
-        let current = config::read_secret("JWT_SECRET", self.jwt_secret.as_ref(), self.jwt_secret_file.as_deref())?;
-        let current = config::require_strong("JWT_SECRET", current)?;
-        let previous = config::read_secret(
-            "JWT_SECRET_PREVIOUS",
-            self.jwt_secret_previous.as_ref(),
-            self.jwt_secret_previous_file.as_deref(),
-        )?;
-        let previous = previous.map(|p| config::require_strong("JWT_SECRET_PREVIOUS", Some(p))).transpose()?;
-        let same = |other: &SecretString| other.expose_secret() == current.expose_secret();
-        if previous.as_ref().is_some_and(same) {
-            let fix = "put the new secret into JWT_SECRET and the old one into JWT_SECRET_PREVIOUS, or leave that out";
-            return Err(ConfigError::new("JWT_SECRET_PREVIOUS", "it is the same as JWT_SECRET", fix));
-        }
-        if pepper.is_some_and(same) {
-            let fix = "set it to a secret of its own, the output of: openssl rand -hex 32";
-            return Err(ConfigError::new("JWT_SECRET", "it is the same as API_KEY_PEPPER", fix));
-        }
+    pub fn settings(&self, pepper: &SecretString) -> Result<TokenSettings, ConfigError> {
+        let signing = self.signing.signing(pepper)?;
         self.check_times()?;
         let lifetimes = Lifetimes { refresh: self.refresh_token_ttl, session: self.session_ttl };
-        Ok(TokenSettings { current, previous, access: self.access_token_ttl, lifetimes })
+        Ok(TokenSettings { signing, access: self.access_token_ttl, lifetimes })
     }
 
     fn check_times(&self) -> Result<(), ConfigError> {
@@ -109,7 +82,7 @@ impl TokenSettings {
     /// What makes and checks tokens of this installation.
     pub fn of(self, installation: InstallationId) -> Tokens {
         Tokens {
-            keys: TokenKeys::new(&self.current, self.previous.as_ref(), installation),
+            keys: TokenKeys::new(&self.signing.current, self.signing.previous.as_ref(), installation),
             access: self.access,
             lifetimes: self.lifetimes,
         }

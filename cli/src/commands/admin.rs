@@ -1,14 +1,11 @@
 //! `probectl migrate`, `bootstrap`, `keygen`: what an operator does once, straight against PostgreSQL. The owner of the schema
 //! is known here and nowhere else: the services connect as a role that owns nothing.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use secrecy::SecretString;
 use shared::access::Pepper;
 use shared::bootstrap::{Bootstrap, first_admin, mint};
-use shared::config::{DatabaseArgs, OwnerArgs, Ownership, read_secret, require_strong};
+use shared::config::{DatabaseArgs, OwnerArgs, Ownership, PepperArgs, PlaintextArgs};
 use shared::store;
 
 use super::SUCCESS;
@@ -23,25 +20,28 @@ pub struct MigrateArgs {
     /// Who owns the schema.
     #[command(flatten)]
     owner: OwnerArgs,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    plaintext: PlaintextArgs,
 }
 
 /// Makes the first admin key.
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
-    /// The same pepper that the API runs with
-    #[arg(long, env, hide_env_values = true)]
-    api_key_pepper: Option<SecretString>,
-    /// File holding the pepper
-    #[arg(long, env)]
-    api_key_pepper_file: Option<PathBuf>,
+    /// The same pepper that the API runs with.
+    #[command(flatten)]
+    pepper: PepperArgs,
     /// Where PostgreSQL is.
     #[command(flatten)]
     database: DatabaseArgs,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    plaintext: PlaintextArgs,
 }
 
 /// Runs `migrate`.
 pub async fn migrate(args: MigrateArgs) -> Result<u8> {
-    let Ownership { owner, application } = args.owner.ownership(&args.database)?;
+    let Ownership { owner, application } = args.owner.ownership(&args.database, &args.plaintext)?;
     let name = owner.get_username().to_owned();
     store::migrate(owner.clone()).await.with_context(|| {
         format!("as the role {name}. If another role owns the schema, name it in MIGRATE_DATABASE_URL")
@@ -61,9 +61,8 @@ pub async fn migrate(args: MigrateArgs) -> Result<u8> {
 
 /// Runs `bootstrap`. The key is printed once and stored nowhere.
 pub async fn bootstrap(args: BootstrapArgs) -> Result<u8> {
-    let secret = read_secret("API_KEY_PEPPER", args.api_key_pepper.as_ref(), args.api_key_pepper_file.as_deref())?;
-    let pepper = Pepper::new(require_strong("API_KEY_PEPPER", secret)?);
-    let db = store::connect(args.database.options()?, 2);
+    let pepper = Pepper::new(args.pepper.pepper()?);
+    let db = store::connect(args.database.options(&args.plaintext)?, 2);
     if !store::schema_is_current(&db).await.context("the database does not answer; check DATABASE_URL or POSTGRES_*")? {
         bail!("the database lacks this version's schema. Run `probectl migrate` first");
     }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Duration as Span, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 
 use serde_json::Value;
-use shared::config::{DatabaseArgs, OwnerArgs};
+use shared::config::{DatabaseArgs, OwnerArgs, PlaintextArgs};
 use shared::store::{self, PgConnectOptions};
 use tokio::time::sleep;
 
@@ -111,6 +111,9 @@ pub struct PruneArgs {
     /// Who owns the schema.
     #[command(flatten)]
     owner: OwnerArgs,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    plaintext: PlaintextArgs,
 }
 
 impl AuditArgs {
@@ -129,7 +132,7 @@ fn days(text: &str) -> Result<Duration, String> {
 
 /// Runs `audit prune`.
 pub async fn erase(args: &PruneArgs) -> Result<u8> {
-    let owner = args.owner.ownership(&args.database)?.owner;
+    let owner = args.owner.ownership(&args.database, &args.plaintext)?.owner;
     let erased = prune(owner, args.older_than).await.context("the audit trail was not pruned")?;
     terminal::remark(&format!(
         "{erased} events were older than {} days; they are erased.",

@@ -38,6 +38,7 @@ const HANDED_ON: &[&str] = &[
     "LOG_FORMAT",
     "LOG_LEVEL",
     "BASE_URL",
+    "PLAINTEXT_HOSTS",
     "MAX_UPLOAD_BYTES",
     "DATABASE_MAX_CONNECTIONS",
     "FFPROBE_PATH",
@@ -211,6 +212,12 @@ fn environment(
         variables.push(("BASE_URL".into(), plan.url().into()));
     }
     variables.extend(handed_on);
+    // whoever lets others come without a proxy, or names an address without TLS, means it: this is one person's machine
+    if !variables.iter().any(|(name, _)| name == "PLAINTEXT_HOSTS") {
+        let base = variables.iter().rev().find(|(name, _)| name == "BASE_URL").and_then(|(_, url)| url.to_str());
+        let url = base.and_then(|text| reqwest::Url::parse(text).ok());
+        variables.extend(url.and_then(|u| Some(("PLAINTEXT_HOSTS".into(), u.host_str()?.into()))));
+    }
     let own = [
         ("DATABASE_URL", database_url.to_owned()),
         ("REDIS_URL", redis_url.to_owned()),

@@ -9,12 +9,12 @@ use clap::Args;
 use ipnet::IpNet;
 use url::Host;
 
-use super::ConfigError;
+use super::{ConfigError, certificates};
 
 /// Most entries of one list; every address that a name answers with is held against all of them.
 const ENTRIES_MAX: usize = 256;
-/// Largest file of certificates that is read. A whole system's roots have 200 kB.
-const CA_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// How a list of hosts is written.
+const HOSTS: &str = "write names and addresses joined by commas: example.com,*.example.com,192.0.2.1";
 /// Where HTTP is served by convention. Everything else, the ports of databases and mail among it, an operator opens.
 const PORTS: &str = "80,443,8080,8443";
 
@@ -109,29 +109,60 @@ impl EgressArgs {
         if schemes.is_empty() {
             return Err(ConfigError::new("EGRESS_SCHEMES", "it is empty", "write https, or https,http"));
         }
-        let hosts = "write names and addresses joined by commas: example.com,*.example.com,192.0.2.1";
         let networks = "write NETWORK/BITS, NETWORK/BITS:PORT or [NETWORK/BITS]:PORT, several joined by commas";
-        Ok(EgressSettings {
+        let settings = EgressSettings {
             schemes,
-            allow_hosts: list("EGRESS_ALLOW_HOSTS", hosts, &self.egress_allow_hosts, host)?,
-            deny_hosts: list("EGRESS_DENY_HOSTS", hosts, &self.egress_deny_hosts, host)?,
+            allow_hosts: hosts("EGRESS_ALLOW_HOSTS", &self.egress_allow_hosts)?,
+            deny_hosts: hosts("EGRESS_DENY_HOSTS", &self.egress_deny_hosts)?,
             ports: list("EGRESS_PORTS", "write ports or ranges: 443,8000-8999", &self.egress_ports, ports)?,
             allow_networks: list("EGRESS_ALLOW_CIDRS", networks, &self.egress_allow_cidrs, network_rule)?,
             ca: self.ca()?,
-        })
+        };
+        settings.check_agreement()?;
+        Ok(settings)
     }
 
     fn ca(&self) -> Result<Option<Vec<u8>>, ConfigError> {
-        let Some(file) = self.egress_ca_file.as_deref() else { return Ok(None) };
-        let wrong = |problem: String| {
-            ConfigError::new("EGRESS_CA_FILE", problem, "name a readable file of certificates in PEM form")
-        };
-        let unreadable = |e| wrong(format!("'{}' cannot be read: {e}", file.display()));
-        let size = std::fs::metadata(file).map_err(unreadable)?.len();
-        if size > CA_FILE_MAX_BYTES {
-            return Err(wrong(format!("'{}' has {size} bytes, at most {CA_FILE_MAX_BYTES} are read", file.display())));
+        self.egress_ca_file.as_deref().map(|file| certificates::read("EGRESS_CA_FILE", file)).transpose()
+    }
+}
+
+/// Reads a list of hosts, addresses and networks.
+pub(super) fn hosts(variable: &'static str, text: &str) -> Result<Vec<HostRule>, ConfigError> {
+    list(variable, HOSTS, text, host)
+}
+
+impl HostRule {
+    /// Whether it stands for this address.
+    pub fn covers(&self, ip: IpAddr) -> bool {
+        matches!(self, Self::Network(network) if network.contains(&ip))
+    }
+
+    /// Whether it stands for this name, which is in lower case and has no dot at its end.
+    pub fn is_called(&self, name: &str) -> bool {
+        match self {
+            Self::Name(own) => own == name,
+            Self::Below(own) => name.strip_suffix(own.as_str()).is_some_and(|rest| rest.ends_with('.')),
+            Self::Network(_) => false,
         }
-        std::fs::read(file).map(Some).map_err(unreadable)
+    }
+}
+
+impl EgressSettings {
+    /// A permission that a prohibition undoes as a whole is a mistake in one of the two.
+    fn check_agreement(&self) -> Result<(), ConfigError> {
+        let undone = |variable: &'static str, entry: &dyn std::fmt::Debug| {
+            let problem = format!("it allows {entry:?}, which EGRESS_DENY_HOSTS forbids");
+            ConfigError::new(variable, problem, "remove the entry from one of the two")
+        };
+        if let Some(host) = self.allow_hosts.iter().find(|host| self.deny_hosts.contains(host)) {
+            return Err(undone("EGRESS_ALLOW_HOSTS", host));
+        }
+        let denied = |net: &IpNet| self.deny_hosts.iter().any(|d| matches!(d, HostRule::Network(d) if d.contains(net)));
+        match self.allow_networks.iter().find(|rule| denied(&rule.network)) {
+            Some(rule) => Err(undone("EGRESS_ALLOW_CIDRS", &rule.network)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -313,5 +344,24 @@ mod tests {
             }
         }
         assert!(settings("--egress-ports", &"1,".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn a_permission_that_is_undone_is_refused() {
+        let both = |allow: [&str; 2], deny: &str| {
+            let line = ["test", allow[0], allow[1], "--egress-deny-hosts", deny];
+            Program::try_parse_from(line).unwrap().egress.settings()
+        };
+        for (allow, deny) in [
+            (["--egress-allow-hosts", "a.example,b.example"], "B.example"),
+            (["--egress-allow-hosts", "*.example"], "*.example"),
+            (["--egress-allow-cidrs", "10.1.0.0/16:9000"], "10.0.0.0/8"),
+        ] {
+            let message = both(allow, deny).unwrap_err().to_string();
+            assert!(message.contains("EGRESS_DENY_HOSTS forbids") && message.contains("Fix: "), "{message}");
+        }
+        // a part of what is allowed may be forbidden
+        assert!(both(["--egress-allow-hosts", "*.example"], "a.example").is_ok());
+        assert!(both(["--egress-allow-cidrs", "10.0.0.0/8"], "10.1.0.0/16").is_ok());
     }
 }

@@ -5,12 +5,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    RedisResult, TlsCertificates,
+};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigError, read_secret};
+use super::{ConfigError, Plaintext, PlaintextArgs, Way, certificates, read_secret};
 
 /// Most sentinels one may name; three or five are usual.
 const SENTINELS_MAX: usize = 16;
@@ -43,6 +46,12 @@ pub struct RedisArgs {
     /// Database number
     #[arg(long, env, default_value_t = 0)]
     pub redis_db: i64,
+    /// Whether Redis, and its sentinels, are spoken to by TLS: on or off; a REDIS_URL says so itself, with rediss://
+    #[arg(long, env, value_enum)]
+    pub redis_tls: Option<RedisTls>,
+    /// File of certificates (PEM) to trust instead of the system's, for a CA of your own
+    #[arg(long, env)]
+    pub redis_ca_file: Option<PathBuf>,
     /// Sentinels to ask for the primary, instead of a URL or a host: HOST:PORT,HOST:PORT
     #[arg(long, env, default_value = "", hide_env_values = true)]
     pub redis_sentinels: String,
@@ -57,6 +66,15 @@ pub struct RedisArgs {
     pub redis_sentinel_password_file: Option<PathBuf>,
 }
 
+/// How Redis is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RedisTls {
+    /// Encrypted, and the server proves its name.
+    On,
+    /// In clear.
+    Off,
+}
+
 /// Where Redis is, ready to be connected to.
 #[derive(Debug, Clone)]
 pub enum RedisEndpoint {
@@ -68,14 +86,61 @@ pub enum RedisEndpoint {
         sentinels: Vec<Client>,
         /// What they call the primary.
         master: String,
-        /// How to log in to it.
-        login: RedisConnectionInfo,
+        /// How to enter it.
+        door: RedisDoor,
     },
 }
 
+/// How to enter a server, wherever it is.
+#[derive(Debug, Clone)]
+pub struct RedisDoor {
+    login: RedisConnectionInfo,
+    tls: Option<TlsCertificates>,
+    plaintext: Plaintext,
+}
+
+impl RedisEndpoint {
+    /// How the way there is protected.
+    pub fn way(&self) -> Way {
+        let way = |client: &Client| match client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { .. } => Way::Verified,
+            ConnectionAddr::Tcp(host, _) if !Plaintext::default().allows(host) => Way::Clear,
+            _ => Way::Local,
+        };
+        match self {
+            Self::Fixed(client) => way(client),
+            Self::Sentinels { door, .. } if door.tls.is_some() => Way::Verified,
+            Self::Sentinels { sentinels, .. } if sentinels.iter().all(|s| way(s) == Way::Local) => Way::Local,
+            Self::Sentinels { .. } => Way::Clear,
+        }
+    }
+}
+
+impl RedisDoor {
+    /// The address of a server by its host and port.
+    pub fn address(&self, host: String, port: u16) -> ConnectionAddr {
+        match self.tls {
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            None => ConnectionAddr::Tcp(host, port),
+        }
+    }
+
+    /// A client of the server at `address`; an error if it may not be spoken to in clear.
+    pub fn open(&self, address: ConnectionAddr) -> RedisResult<Client> {
+        if let ConnectionAddr::Tcp(host, _) = &address
+            && !self.plaintext.allows(host)
+        {
+            let problem = "it may not be spoken to without TLS. Set REDIS_TLS=on, or add it to PLAINTEXT_HOSTS";
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, problem, host.clone())));
+        }
+        open(address.into_connection_info()?.set_redis_settings(self.login.clone()), self.tls.as_ref())
+    }
+}
+
 impl RedisArgs {
-    /// The place these settings mean; connects to nothing yet.
-    pub fn endpoint(&self) -> Result<RedisEndpoint, ConfigError> {
+    /// The place these settings mean; connects to nothing yet. Refuses a way that leaves this machine without verified TLS.
+    pub fn endpoint(&self, plaintext: &PlaintextArgs) -> Result<RedisEndpoint, ConfigError> {
+        let plaintext = plaintext.hosts()?;
         let url = read_secret("REDIS_URL", self.redis_url.as_ref(), self.redis_url_file.as_deref())?;
         let sentinel_password = read_secret(
             "REDIS_SENTINEL_PASSWORD",
@@ -93,29 +158,88 @@ impl RedisArgs {
                 "it is set, and REDIS_SENTINELS is not",
                 "name the sentinels in REDIS_SENTINELS, or remove the password",
             )),
-            (Some(url), None) => {
-                let client = url.expose_secret().into_connection_info().and_then(open);
-                client.map(RedisEndpoint::Fixed).map_err(|_| {
-                    ConfigError::new(
-                        "REDIS_URL",
-                        "it is not a Redis URL",
-                        "write redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH",
-                    )
-                })
-            }
-            (None, Some(addresses)) => {
-                let login = login(sentinel_password.as_ref());
-                let sentinels = addresses.into_iter().map(|at| open_at(at, login.clone())).collect::<RedisResult<_>>();
+            (Some(url), None) => self.at_url(&url, &plaintext),
+            (None, Some(hosts)) => {
+                let door = |login| self.door(login, plaintext.clone());
+                let to_sentinels = door(login(sentinel_password.as_ref()))?;
+                let open = |(host, port): (String, u16)| {
+                    self.check_way("REDIS_SENTINELS", &host, &plaintext)?;
+                    let client = to_sentinels.open(to_sentinels.address(host, port));
+                    client.map_err(|_| no_address("REDIS_SENTINELS"))
+                };
                 Ok(RedisEndpoint::Sentinels {
-                    sentinels: sentinels.map_err(|_| no_address("REDIS_SENTINELS"))?,
+                    sentinels: hosts.into_iter().map(open).collect::<Result<_, _>>()?,
                     master: self.master()?,
-                    login: self.login()?,
+                    door: door(self.login()?)?,
                 })
             }
             (None, None) => {
-                let address = ConnectionAddr::Tcp(self.redis_host.clone(), self.redis_port);
-                open_at(address, self.login()?).map(RedisEndpoint::Fixed).map_err(|_| no_address("REDIS_HOST"))
+                self.check_way("REDIS_HOST", &self.redis_host, &plaintext)?;
+                let door = self.door(self.login()?, plaintext)?;
+                let client = door.open(door.address(self.redis_host.clone(), self.redis_port));
+                client.map(RedisEndpoint::Fixed).map_err(|_| no_address("REDIS_HOST"))
             }
+        }
+    }
+
+    fn at_url(&self, url: &SecretString, plaintext: &Plaintext) -> Result<RedisEndpoint, ConfigError> {
+        const VARIABLE: &str = "REDIS_URL";
+        let fix = "write rediss://:PASSWORD@HOST:PORT/DB, redis://:PASSWORD@HOST:PORT/DB or redis+unix:///PATH";
+        let wrong = |problem: &str| ConfigError::new(VARIABLE, problem, fix);
+        if self.redis_tls.is_some() {
+            let problem = "REDIS_URL is set, so it would have no effect";
+            return Err(ConfigError::new(
+                "REDIS_TLS",
+                problem,
+                "remove it, and write rediss:// into REDIS_URL for TLS",
+            ));
+        }
+        let info = url.expose_secret().into_connection_info().map_err(|_| wrong("it is not a Redis URL"))?;
+        let certificates = match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                let problem = "it ends in #insecure, so nobody would check who answers";
+                return Err(ConfigError::new(VARIABLE, problem, "remove that, and name your CA in REDIS_CA_FILE"));
+            }
+            ConnectionAddr::TcpTls { .. } => Some(self.certificates()?),
+            other => {
+                if let ConnectionAddr::Tcp(host, _) = other {
+                    plaintext.check(VARIABLE, host, "write rediss:// and let Redis listen with TLS")?;
+                }
+                self.check_no_ca("begin REDIS_URL with rediss://")?;
+                None
+            }
+        };
+        open(info, certificates.as_ref()).map(RedisEndpoint::Fixed).map_err(|_| wrong("it is not a Redis URL"))
+    }
+
+    fn door(&self, login: RedisConnectionInfo, plaintext: Plaintext) -> Result<RedisDoor, ConfigError> {
+        let tls = match self.redis_tls {
+            Some(RedisTls::On) => Some(self.certificates()?),
+            Some(RedisTls::Off) | None => {
+                self.check_no_ca("set REDIS_TLS=on")?;
+                None
+            }
+        };
+        Ok(RedisDoor { login, tls, plaintext })
+    }
+
+    /// What TLS trusts.
+    fn certificates(&self) -> Result<TlsCertificates, ConfigError> {
+        let root_cert = self.redis_ca_file.as_deref().map(|file| certificates::read("REDIS_CA_FILE", file));
+        Ok(TlsCertificates { client_tls: None, root_cert: root_cert.transpose()? })
+    }
+
+    fn check_no_ca(&self, fix: &str) -> Result<(), ConfigError> {
+        match self.redis_ca_file {
+            Some(_) => Err(ConfigError::new("REDIS_CA_FILE", "it is set, and Redis is not spoken to by TLS", fix)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_way(&self, variable: &'static str, host: &str, plaintext: &Plaintext) -> Result<(), ConfigError> {
+        match self.redis_tls {
+            Some(RedisTls::On) => Ok(()),
+            Some(RedisTls::Off) | None => plaintext.check(variable, host, "set REDIS_TLS=on"),
         }
     }
 
@@ -139,10 +263,10 @@ impl RedisArgs {
     }
 
     /// The addresses of the sentinels, in the order written; none if there is no list.
-    fn sentinels(&self) -> Result<Option<Vec<ConnectionAddr>>, ConfigError> {
+    fn sentinels(&self) -> Result<Option<Vec<(String, u16)>>, ConfigError> {
         let wrong =
             |problem: String| ConfigError::new("REDIS_SENTINELS", problem, "write HOST:PORT, several joined by commas");
-        let mut addresses: Vec<ConnectionAddr> = Vec::new();
+        let mut addresses: Vec<(String, u16)> = Vec::new();
         let parts = self.redis_sentinels.split(',').map(str::trim).enumerate().filter(|(_, part)| !part.is_empty());
         for (at, part) in parts {
             let number = at + 1;
@@ -160,7 +284,7 @@ impl RedisArgs {
 }
 
 /// Reads `host:26379` or `[::1]:26379`.
-fn host_and_port(text: &str) -> Option<ConnectionAddr> {
+fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok().filter(|p| *p > 0)?;
     let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
@@ -168,7 +292,7 @@ fn host_and_port(text: &str) -> Option<ConnectionAddr> {
         None if host.is_empty() => return None,
         None => host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)).then(|| host.to_owned())?,
     };
-    Some(ConnectionAddr::Tcp(host, port))
+    Some((host, port))
 }
 
 fn login(password: Option<&SecretString>) -> RedisConnectionInfo {
@@ -178,15 +302,15 @@ fn login(password: Option<&SecretString>) -> RedisConnectionInfo {
     }
 }
 
-/// A client of the server at `address`. Every client is made here or by [`open`], so that none waits for ever.
-pub fn open_at(address: ConnectionAddr, login: RedisConnectionInfo) -> RedisResult<Client> {
-    open(address.into_connection_info()?.set_redis_settings(login))
-}
-
-fn open(info: ConnectionInfo) -> RedisResult<Client> {
+/// Every client is made here, so that none waits for ever.
+fn open(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> RedisResult<Client> {
     let keepalive = TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 4).with_retries(2);
     let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE);
-    Client::open(info.set_tcp_settings(tcp))
+    let info = info.set_tcp_settings(tcp);
+    match tls {
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        None => Client::open(info),
+    }
 }
 
 fn no_address(variable: &'static str) -> ConfigError {
@@ -194,101 +318,4 @@ fn no_address(variable: &'static str) -> ConfigError {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        redis: RedisArgs,
-    }
-
-    fn endpoint(arguments: &[&str]) -> Result<RedisEndpoint, ConfigError> {
-        Cli::parse_from([&["x"], arguments].concat()).redis.endpoint()
-    }
-
-    fn addresses(list: &str) -> Vec<String> {
-        match endpoint(&["--redis-sentinels", list]).unwrap() {
-            RedisEndpoint::Sentinels { sentinels, .. } => {
-                sentinels.iter().map(|s| s.get_connection_info().addr().to_string()).collect()
-            }
-            RedisEndpoint::Fixed(client) => vec![format!("fixed {}", client.get_connection_info().addr())],
-        }
-    }
-
-    fn refusal(arguments: &[&str]) -> String {
-        let message = endpoint(arguments).unwrap_err().to_string();
-        assert!(message.contains("Fix: ") && !message.contains("hunter2"), "{arguments:?}: {message}");
-        message
-    }
-
-    #[test]
-    fn sentinels_are_read_in_order() {
-        assert_eq!(addresses("b:26379, a.example:1 ,10.0.0.1:2"), ["b:26379", "a.example:1", "10.0.0.1:2"]);
-        assert_eq!(addresses("[::1]:26379,"), ["::1:26379"]);
-        for none in ["", " ", ","] {
-            assert_eq!(addresses(none), ["fixed 127.0.0.1:6379"], "{none}");
-        }
-    }
-
-    #[test]
-    fn malformed_sentinels_are_refused() {
-        for bad in [
-            "a",
-            "a:",
-            ":26379",
-            "a:0",
-            "a:65536",
-            "a b:1",
-            "redis://a:26379",
-            ":hunter2@a:26379",
-            "::1:26379",
-            "[a]:1",
-            "a:1;b:1",
-        ] {
-            let message = refusal(&["--redis-sentinels", bad]);
-            assert!(message.starts_with("REDIS_SENTINELS: entry 1 is not HOST:PORT"), "{bad}: {message}");
-        }
-        assert!(refusal(&["--redis-sentinels", "a:1,b:2,a:1"]).contains("entry 3 stands in the list twice"));
-        let many: Vec<String> = (1..=17).map(|n| format!("a:{n}")).collect();
-        assert!(refusal(&["--redis-sentinels", &many.join(",")]).contains("more than 16"));
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        let both = refusal(&["--redis-sentinels", "a:1", "--redis-url", "redis://:hunter2@a"]);
-        assert!(both.starts_with("REDIS_SENTINELS: REDIS_URL is set, too"), "{both}");
-        for lonely in [
-            &["--redis-sentinel-password", "hunter2"][..],
-            &["--redis-sentinel-password", "x", "--redis-url", "redis://a"],
-        ] {
-            assert!(refusal(lonely).starts_with("REDIS_SENTINEL_PASSWORD: it is set, and REDIS_SENTINELS is not"));
-        }
-        for name in ["", "my master", "my\nmaster"] {
-            let message = refusal(&["--redis-sentinels", "a:1", "--redis-sentinel-master", name]);
-            assert!(message.starts_with("REDIS_SENTINEL_MASTER: "), "{message}");
-        }
-        assert!(refusal(&["--redis-url", "http://hunter2@a"]).starts_with("REDIS_URL: "));
-    }
-
-    #[test]
-    fn an_empty_url_is_none() {
-        assert!(matches!(
-            endpoint(&["--redis-url", "", "--redis-sentinels", "a:1"]),
-            Ok(RedisEndpoint::Sentinels { .. })
-        ));
-    }
-
-    #[test]
-    fn each_password_goes_where_it_belongs() {
-        let all =
-            ["--redis-sentinels", "a:1", "--redis-password", "p", "--redis-sentinel-password", "s", "--redis-db", "3"];
-        let Ok(RedisEndpoint::Sentinels { sentinels, master, login }) = endpoint(&all) else { panic!("not sentinels") };
-        assert_eq!(master, "mymaster");
-        assert_eq!((login.password(), login.db()), (Some("p"), 3));
-        let sentinel = sentinels[0].get_connection_info().redis_settings();
-        assert_eq!((sentinel.password(), sentinel.db()), (Some("s"), 0));
-    }
-}
+mod tests;

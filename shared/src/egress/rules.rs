@@ -103,7 +103,7 @@ impl Rules {
     /// Why the service does not connect to this address and port; none if it does. `port` matters, because networks that
     /// are not public are opened for single ports.
     pub(super) fn forbidden(&self, ip: IpAddr, port: u16) -> Option<&'static str> {
-        if self.settings.deny_hosts.iter().any(|rule| covers(rule, ip)) {
+        if self.settings.deny_hosts.iter().any(|rule| rule.covers(ip)) {
             return Some("on the list of denied hosts");
         }
         let of_public_hosts = self.is_public_port(port);
@@ -146,7 +146,7 @@ impl Rules {
     }
 
     fn check_literal(&self, ip: IpAddr, port: u16) -> Result<(), Refused> {
-        self.check_lists(&ip.to_string(), |rule| covers(rule, ip))?;
+        self.check_lists(&ip.to_string(), |rule| rule.covers(ip))?;
         match self.forbidden(ip, port) {
             None => Ok(()),
             Some(reason) => Err(Refused::new(format!(
@@ -161,7 +161,7 @@ impl Rules {
         if name.len() > HOST_MAX_BYTES || name.split('.').any(str::is_empty) {
             return Err(Refused::new("The host of the URL is not a name that can be looked up. Check its spelling."));
         }
-        self.check_lists(name, |rule| is_called(rule, name))?;
+        self.check_lists(name, |rule| rule.is_called(name))?;
         let own = OWN_NAMES.contains(&name) || name.ends_with(".localhost");
         let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         if own && loopback.into_iter().all(|ip| self.forbidden(ip, port).is_some()) {
@@ -184,18 +184,6 @@ impl Rules {
             )));
         }
         Ok(())
-    }
-}
-
-fn covers(rule: &HostRule, ip: IpAddr) -> bool {
-    matches!(rule, HostRule::Network(network) if network.contains(&ip))
-}
-
-fn is_called(rule: &HostRule, name: &str) -> bool {
-    match rule {
-        HostRule::Name(rule) => rule == name,
-        HostRule::Below(rule) => name.strip_suffix(rule.as_str()).is_some_and(|rest| rest.ends_with('.')),
-        HostRule::Network(_) => false,
     }
 }
 

@@ -88,7 +88,16 @@ pub async fn listen(queue: Queue, ears: broadcast::Sender<Bell>, hearing: watch:
             }
             Err(error) if !heard_of => {
                 heard_of = true;
-                tracing::warn!(%error, "cannot listen to Redis; PostgreSQL is asked every second instead");
+                // a server without TLS takes a greeting for the beginning of a command, and waits for the rest
+                if error.is_timeout() && queue.line.is_by_tls() {
+                    tracing::warn!(
+                        %error,
+                        "cannot listen to Redis: it does not answer by TLS; does it listen with TLS at this port? PostgreSQL is \
+                         asked every second instead"
+                    );
+                } else {
+                    tracing::warn!(%error, "cannot listen to Redis; PostgreSQL is asked every second instead");
+                }
             }
             Err(_) => {}
         }

@@ -41,8 +41,8 @@ impl Line {
         let (tell, present) = watch::channel(None);
         match endpoint {
             RedisEndpoint::Fixed(client) => drop(tell.send_replace(Some(Primary::at(client)?))),
-            RedisEndpoint::Sentinels { sentinels, master, login } => {
-                tokio::spawn(Sentinels::new(&sentinels, master, login)?.follow(tell));
+            RedisEndpoint::Sentinels { sentinels, master, door } => {
+                tokio::spawn(Sentinels::new(&sentinels, master, door)?.follow(tell));
             }
         }
         Ok(Self { present })
@@ -59,6 +59,12 @@ impl Line {
                 pending::<()>().await;
             }
         }
+    }
+
+    /// Whether the present primary is spoken to by TLS.
+    pub(super) fn is_by_tls(&self) -> bool {
+        let by_tls = |primary: &Primary| matches!(address(&primary.client), ConnectionAddr::TcpTls { .. });
+        self.present.borrow().as_ref().is_some_and(by_tls)
     }
 
     /// Comes true when another server than this is the primary.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use redis::aio::ConnectionManager;
-use redis::{Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, Role};
+use redis::{Client, ConnectionAddr, ErrorKind, RedisError, RedisResult, Role};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::CALL_TIMEOUT;
 use super::line::{Primary, address, connection, within};
-use crate::config::open_redis;
+use crate::config::RedisDoor;
 
 /// How often the sentinels are asked. A failover takes them seconds; noticing it should not add one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -24,14 +24,14 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Sentinels {
     connections: Vec<ConnectionManager>,
     master: String,
-    login: RedisConnectionInfo,
+    door: RedisDoor,
 }
 
 impl Sentinels {
     /// Connects when first used.
-    pub(super) fn new(clients: &[Client], master: String, login: RedisConnectionInfo) -> RedisResult<Self> {
+    pub(super) fn new(clients: &[Client], master: String, door: RedisDoor) -> RedisResult<Self> {
         let connections = clients.iter().map(|client| connection(client, PATIENCE)).collect::<RedisResult<_>>()?;
-        Ok(Self { connections, master, login })
+        Ok(Self { connections, master, door })
     }
 
     /// Asks until nobody wants to know any more.
@@ -68,12 +68,13 @@ impl Sentinels {
     /// the smaller part of a split network, still names the old primary, but with an older epoch.
     async fn look(&self, known: Option<&ConnectionAddr>) -> RedisResult<Option<Primary>> {
         let answers = join_all(self.connections.iter().map(|sentinel| ask(sentinel.clone(), &self.master))).await;
-        let newest = answers.into_iter().max_by_key(|answer| answer.as_ref().ok().map(|(epoch, _)| *epoch));
-        let Some((_, address)) = newest.transpose()? else { return Ok(None) };
+        let newest = answers.into_iter().max_by_key(|answer| answer.as_ref().ok().map(|(epoch, ..)| *epoch));
+        let Some((_, host, port)) = newest.transpose()? else { return Ok(None) };
+        let address = self.door.address(host, port);
         if known == Some(&address) {
             return Ok(None);
         }
-        let primary = Primary::at(open_redis(address, self.login.clone())?)?;
+        let primary = Primary::at(self.door.open(address)?)?;
         let (role, mut commands) = (redis::cmd("ROLE"), primary.commands.clone());
         match within(CALL_TIMEOUT, role.query_async::<Role>(&mut commands)).await? {
             Role::Primary { .. } => Ok(Some(primary)),
@@ -83,12 +84,12 @@ impl Sentinels {
 }
 
 /// The address a sentinel gives, and the epoch of the failover that made it so.
-async fn ask(mut sentinel: ConnectionManager, master: &str) -> RedisResult<(u64, ConnectionAddr)> {
+async fn ask(mut sentinel: ConnectionManager, master: &str) -> RedisResult<(u64, String, u16)> {
     // during a failover the first answer has the new address some time before the second one
     let mut both = redis::pipe();
     both.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).cmd("SENTINEL").arg("MASTER").arg(master);
     let asked = both.query_async::<((String, u16), HashMap<String, String>)>(&mut sentinel);
     let ((host, port), state) = within(PATIENCE, asked).await?;
     let epoch = state.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-    Ok((epoch, ConnectionAddr::Tcp(host, port)))
+    Ok((epoch, host, port))
 }

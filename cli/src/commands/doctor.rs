@@ -1,0 +1,95 @@
+//! `probectl doctor`: looks at a running installation the way its programs look at their settings when they start, and says of
+//! each thing whether it is well and what to do next. It changes nothing, and reads the same typed settings as API and workers,
+//! so that the two never judge differently.
+
+mod api;
+mod check;
+mod postgres;
+mod redis;
+mod secrets;
+mod workers;
+
+use anyhow::Result;
+use clap::Args;
+use shared::config::{
+    DatabaseArgs, EncryptionArgs, FileArgs, PepperArgs, PlaintextArgs, RedisArgs, S3Args, SigningArgs,
+};
+
+use self::check::{Checks, Outcome};
+use super::{FAILED, SUCCESS, Target};
+use crate::terminal;
+use crate::up::StateArgs;
+
+/// Checks a running installation: give it the same environment as the API, and the API's address.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 if nothing fails, 1 otherwise. Each check is ok, warn, fail, or skip (it could not be made)."
+)]
+pub struct DoctorArgs {
+    /// Print the checks as JSON
+    #[arg(long)]
+    json: bool,
+    /// What may be spoken to in clear.
+    #[command(flatten)]
+    plaintext: PlaintextArgs,
+    /// Where PostgreSQL is.
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Where Redis is.
+    #[command(flatten)]
+    redis: RedisArgs,
+    /// Where uploads lie.
+    #[command(flatten)]
+    files: FileArgs,
+    /// Stores that the operator set up.
+    #[command(flatten)]
+    s3: S3Args,
+    /// What is mixed into stored digests.
+    #[command(flatten)]
+    pepper: PepperArgs,
+    /// What signs access tokens.
+    #[command(flatten)]
+    signing: SigningArgs,
+    /// Secrets at rest.
+    #[command(flatten)]
+    encryption: EncryptionArgs,
+}
+
+/// Runs the command.
+pub async fn run(target: &Target, state: &StateArgs, args: DoctorArgs) -> Result<u8> {
+    let mut checks = Checks::default();
+    secrets::look(&args, &mut checks);
+    let db = postgres::look(&args, &mut checks).await;
+    redis::look(&args, &mut checks).await;
+    api::look(target, state, &args, &mut checks).await;
+    workers::look(db.as_ref(), &mut checks).await;
+    if args.json {
+        terminal::json(&checks.to_json());
+    } else {
+        print(&checks);
+    }
+    Ok(if checks.count(Outcome::Fail) == 0 { SUCCESS } else { FAILED })
+}
+
+fn print(checks: &Checks) {
+    for check in &checks.0 {
+        terminal::line(&format!(
+            "{:<4}  {:<10} {:<16} {}",
+            check.outcome.as_str(),
+            check.area,
+            check.name,
+            check.found
+        ));
+        if let Some(next) = &check.next {
+            terminal::line(&format!("{:<34}→ {next}", ""));
+        }
+    }
+    let count = |outcome| checks.count(outcome);
+    terminal::remark(&format!(
+        "{} ok, {} to look at, {} failed, {} not made",
+        count(Outcome::Ok),
+        count(Outcome::Warn),
+        count(Outcome::Fail),
+        count(Outcome::Skip)
+    ));
+}
