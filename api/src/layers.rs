@@ -184,6 +184,7 @@ mod tests {
             audit: Default::default(),
             privilege: store::role::Privilege::AppendOnly,
             waiters: Default::default(),
+            streams: Default::default(),
             holds: Default::default(),
             digests: Default::default(),
             background: Default::default(),

@@ -27,6 +27,7 @@ pub mod problem;
 pub mod request_id;
 pub mod routes;
 pub mod settings;
+pub mod streams;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -61,6 +62,7 @@ use crate::limits::backlog::Backlog;
 use crate::metrics::Metrics;
 use crate::settings::Limits;
 use crate::settings::tokens::Tokens;
+use crate::streams::Streams;
 use crate::waiting::Waiters;
 
 /// Bells a slow task may fall behind before it looks at the database instead.
@@ -114,6 +116,8 @@ pub struct App {
     pub privilege: Privilege,
     /// Requests that wait for a job.
     pub waiters: Waiters,
+    /// Event streams that are open.
+    pub streams: Streams,
     /// Uploads that requests of this process receive.
     pub holds: Holds,
     /// Digests of uploads that came this far through this process.
@@ -150,6 +154,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         let app = Arc::clone(&app);
         async move { app.used.run(&app.db).await }
     });
+    tokio::spawn(streams::reader::run(Arc::clone(&app), bells.subscribe()));
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn(Recorder::run(Arc::clone(&app)));

@@ -28,6 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Most bytes of a connection that are read ahead, and the longest request head.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// Closes the connection of a request at once when it is canceled; set for every request of it.
+#[derive(Debug, Clone)]
+pub struct Hangup(pub CancellationToken);
+
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -62,8 +66,11 @@ pub async fn serve(listener: TcpListener, router: Router, draining: Cancellation
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "small answers may be late on this connection");
         }
+        let hangup = Hangup(CancellationToken::new());
+        let hung_up = hangup.0.clone();
         let service = MapRequest::new(router.clone(), move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(hangup.clone());
             request
         });
         let connection = http1::Builder::new()
@@ -74,8 +81,11 @@ pub async fn serve(listener: TcpListener, router: Router, draining: Cancellation
         let connection = open.watch(connection);
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                () = hung_up.cancelled() => tracing::debug!("a connection was hung up"),
             }
         });
     }

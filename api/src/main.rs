@@ -110,6 +110,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         audit: Default::default(),
         privilege,
         waiters: Default::default(),
+        streams: Default::default(),
         holds: Default::default(),
         digests: Default::default(),
         background: Default::default(),

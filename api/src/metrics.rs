@@ -60,6 +60,10 @@ pub struct Metrics {
     pub audit_written: Counter,
     /// Audit events that found no room or that the database refused.
     pub audit_lost: Counter,
+    /// Event streams that are open.
+    pub event_streams: Gauge,
+    /// Event streams that were closed because their clients did not keep up.
+    pub event_streams_dropped: Counter,
     /// Requests refused because of a limit.
     pub limited: Family<Limited, Counter>,
     /// 1 while this process counts requests by itself, because Redis does not.
@@ -93,6 +97,9 @@ impl Metrics {
         let written = "Audit events written by themselves, beside those kept with their change";
         registry.register("audit_events_written", written, self.audit_written.clone());
         registry.register("audit_events_lost", "Audit events that could not be written", self.audit_lost.clone());
+        registry.register("event_streams", "Event streams that are open", self.event_streams.clone());
+        let dropped = "Event streams closed because their clients did not keep up";
+        registry.register("event_streams_dropped", dropped, self.event_streams_dropped.clone());
         registry.register("requests_limited", "Requests refused because of a limit", self.limited.clone());
         registry.register(
             "limits_local",

@@ -31,6 +31,7 @@ use crate::{App, routes};
     tags(
         (name = "jobs", description = "Submit media and read what was found"),
         (name = "probe", description = "Short calls: submit and wait in one request"),
+        (name = "events", description = "Be told what happens, while it happens"),
         (name = "queues", description = "Where jobs wait"),
         (name = "uploads", description = "Send media"),
         (name = "auth", description = "Tokens and sessions"),

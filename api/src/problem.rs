@@ -113,7 +113,7 @@ fn answer(error: Error, violated_policies: Vec<&'static str>) -> Response {
     if matches!(code, Code::Unavailable | Code::ResultNotReady) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
     }
-    if code == Code::TooManyQueued {
+    if matches!(code, Code::TooManyQueued | Code::TooManyEventStreams | Code::EventStreamsFull) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod batches;
 pub mod docs;
+pub mod events;
 pub mod health;
 pub mod jobs;
 pub mod keys;
@@ -28,6 +29,7 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::show_result))
         .routes(routes!(jobs::series::show))
         .routes(routes!(jobs::attempts::list))
+        .routes(routes!(events::of_job))
         .routes(routes!(jobs::change::cancel))
         .routes(routes!(jobs::change::retry))
         .routes(routes!(jobs::change::retry_failed))
@@ -36,6 +38,7 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(batches::results))
         .routes(routes!(batches::cancel))
         .routes(routes!(batches::retry))
+        .routes(routes!(events::of_tenant))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))

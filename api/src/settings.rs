@@ -17,6 +17,7 @@ use shared::config::{
 use shared::lifecycle::upload::Quota;
 
 use crate::listen::Bounds;
+use crate::streams;
 use tokens::{TokenArgs, TokenSettings};
 
 pub use rates::RateArgs;
@@ -65,6 +66,12 @@ pub struct ServeArgs {
     /// Most client connections at once; more wait to be accepted
     #[arg(long, env, default_value_t = 10_000)]
     pub max_connections: usize,
+    /// Most event streams at once; more get 503
+    #[arg(long, env, default_value_t = 5_000)]
+    pub max_event_streams: usize,
+    /// Event streams that a tenant may have at once in this process
+    #[arg(long, env, default_value_t = 1_000)]
+    pub max_event_streams_per_tenant: usize,
     /// Largest upload, in bytes
     #[arg(long, env, default_value_t = 53_687_091_200)]
     pub max_upload_bytes: u64,
@@ -203,6 +210,8 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 pub struct Limits {
     /// How many connections, and how long one may be silent.
     pub connections: Bounds,
+    /// How many event streams there may be.
+    pub streams: streams::Bounds,
     /// Largest upload, in bytes.
     pub upload_bytes: u64,
     /// How much a tenant may have, unless its own row says otherwise.
@@ -262,6 +271,7 @@ impl Limits {
     pub fn new(args: &ServeArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             connections: Bounds { connections: args.max_connections, head: Duration::from_secs(30) },
+            streams: streams::Bounds { all: args.max_event_streams, of_tenant: args.max_event_streams_per_tenant },
             upload_bytes: args.max_upload_bytes,
             quota: Quota {
                 open: args.max_open_uploads,

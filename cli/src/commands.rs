@@ -10,6 +10,7 @@ pub mod keys;
 pub mod session;
 pub mod submit;
 pub mod tenants;
+pub mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +84,8 @@ pub enum Command {
     Job(jobs::JobArgs),
     /// Show the result of a job
     Result(jobs::ResultArgs),
+    /// Show what happens while it happens; with jobs named, until they have ended
+    Watch(watch::WatchArgs),
     /// Exchange the API key for a session, which the other commands use
     Login(session::LoginArgs),
     /// End the session of `login`
@@ -159,6 +162,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Jobs(args) => jobs::list(&client()?, args).await?,
         Command::Job(args) => jobs::show(&client()?, args).await?,
         Command::Result(args) => jobs::result(&client()?, args).await?,
+        Command::Watch(args) => watch::run(&client()?, args).await?,
         Command::Login(args) => session::login(&cli.target, &cli.state, args).await?,
         Command::Logout => session::logout(&cli.target, &cli.state).await?,
         Command::Health(args) => health::run(&client()?, args).await?,

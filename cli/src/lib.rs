@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod commands;
+pub mod events;
 pub mod private;
 pub mod process;
 pub mod session;

@@ -135,6 +135,8 @@ codes! {
     TooManyQueued = 429 "too_many_queued" "Too many jobs waiting",
     /// The tenant has as many unfinished uploads as it may.
     TooManyUploads = 429 "too_many_uploads" "Too many unfinished uploads",
+    /// The tenant has as many event streams open as it may.
+    TooManyEventStreams = 429 "too_many_event_streams" "Too many event streams",
     /// The bytes do not have the digest that was announced.
     ChecksumMismatch = 460 "checksum_mismatch" "Checksum mismatch",
     /// The body is larger than allowed.
@@ -147,6 +149,8 @@ codes! {
     Internal = 500 "internal" "Internal error",
     /// A part we need is away for the moment.
     Unavailable = 503 "unavailable" "Temporarily unavailable",
+    /// As many event streams are open as may be.
+    EventStreamsFull = 503 "event_streams_full" "Too many event streams open",
     /// The volume for uploads is full.
     StorageFull = 507 "storage_full" "Storage full",
 }

@@ -12,6 +12,8 @@ use tests::{Http, Installation, Program, binaries, samples};
 /// Cases of schemathesis for each operation, beside those it derives from the document; and which.
 const EXAMPLES: &str = "1";
 const SEED: &str = "1";
+/// Operations that it does not ask, because their answers do not end.
+const ENDLESS: [&str; 2] = ["GET /api/v1/events", "GET /api/v1/jobs/{id}/events"];
 /// Longest time the whole run may take.
 const MOST: Duration = Duration::from_secs(90);
 
@@ -74,7 +76,7 @@ async fn schemathesis_finds_nothing() {
         .filter_map(|line| line.split_once(" cases  "))
         .filter_map(|(count, operation)| Some((operation, count.trim().parse().ok()?)))
         .collect();
-    for operation in operations() {
+    for operation in operations().into_iter().filter(|operation| !ENDLESS.contains(&operation.as_str())) {
         let cases = counted.get(operation.as_str()).copied().unwrap_or_default();
         println!("{cases:5} cases  {operation}");
         assert!(cases >= 3, "{operation} was asked {cases} times:\n{log}");

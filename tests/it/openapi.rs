@@ -70,7 +70,9 @@ fn every_body_and_answer_has_an_example() {
                     bodies += 1;
                 }
             }
-            let read = method == "get" && operation["responses"]["200"]["content"].is_object();
+            let content = &operation["responses"]["200"]["content"];
+            // what never ends has no tag
+            let read = method == "get" && content.is_object() && content["text/event-stream"].is_null();
             assert_eq!(operation["responses"]["304"].is_object(), read, "{method} {path}");
         }
     }

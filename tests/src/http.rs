@@ -121,7 +121,8 @@ impl Answer {
     pub async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.expect("a body");
+        let endless = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let text = if endless { String::new() } else { response.text().await.expect("a body") };
         let json = serde_json::from_str(&text).unwrap_or_default();
         Self { status, headers, text, json }
     }

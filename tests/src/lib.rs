@@ -21,11 +21,13 @@ pub mod installation;
 pub mod listener;
 pub mod origin;
 pub mod process;
+pub mod raw;
 pub mod remote_servers;
 pub mod s3;
 pub mod samples;
 pub mod servers;
 pub mod slow;
+pub mod sse;
 pub mod tls;
 
 pub use http::{Answer, Http};

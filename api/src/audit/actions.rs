@@ -43,6 +43,8 @@ pub const OPERATIONS: &[Operation] = &[
     of("GET", "/api/v1/jobs/{id}/result", "job", Read("result.read")),
     of("GET", "/api/v1/jobs/{id}/series/{stream}", "job", Read("series.read")),
     of("GET", "/api/v1/jobs/{id}/attempts", "job", Read("attempt.list")),
+    of("GET", "/api/v1/jobs/{id}/events", "job", Read("event.read")),
+    of("GET", "/api/v1/events", "event", Read("event.read")),
     of("POST", "/api/v1/jobs/{id}/cancel", "job", Change("job.cancel")),
     of("POST", "/api/v1/jobs/{id}/retry", "job", Change("job.retry")),
     of("POST", "/api/v1/jobs/retry", "job", Change("job.retry")),

@@ -30,6 +30,7 @@ const PATTERNS: [(&str, &str); 2] = [("cursor", cursor::PATTERN), ("Idempotency-
 /// Schemas with variants that take no unknown members.
 const CLOSED: [&str; 3] = ["SourceRequest", "Source", "Grant"];
 const PROBLEM: &str = "application/problem+json";
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// Completes the document.
 pub(super) fn finish(document: &mut Document) {
@@ -80,6 +81,10 @@ fn operations(item: &mut PathItem) -> Vec<(&'static str, &mut Operation)> {
 fn say_that_it_is_tagged(operation: &mut Operation) {
     let text = || ObjectBuilder::new().schema_type(Type::String).build();
     let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200") else { return };
+    // what never ends has no tag
+    if answer.content.contains_key(EVENT_STREAM) {
+        return;
+    }
     let tag = HeaderBuilder::new().schema(Some(text())).description(Some("Names exactly this answer.")).build();
     answer.headers.insert("ETag".into(), RefOr::T(tag));
     let unchanged = "You have it: the answer would be the one that `If-None-Match` names.";

@@ -22,7 +22,6 @@ use shared::lifecycle::Submitted;
 use shared::store::idempotency::Request;
 use shared::store::job::{After, Filter};
 use shared::{Code, Error, lifecycle, store};
-use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{JobsRead, JobsWrite, May};
 use crate::extract::{Id, Json, Query};
@@ -31,6 +30,7 @@ use crate::metrics::Submission;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
+use crate::waiting::wait_for;
 use crate::{App, audit, cursor, idempotency};
 use outcome::outcome;
 use request::{CreateJob, Include, ListQuery, ShowQuery};
@@ -169,24 +169,6 @@ pub async fn show(
     }
     let ask_again = (!ended).then_some((RETRY_AFTER, ASK_AGAIN));
     Ok(patience.mark((AppendHeaders(ask_again), axum::Json(view)).into_response()))
-}
-
-/// The job once it has ended, or as it stands after `wait`. Holds no database connection meanwhile.
-pub async fn wait_for(app: &App, who: &Principal, id: JobId, wait: Duration) -> Result<Job> {
-    let deadline = Instant::now() + wait;
-    let waiter = app.waiters.join(id);
-    loop {
-        // ask to be told before looking, or an end between the two would be missed
-        let sign = waiter.sign();
-        let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
-        if job.state.is_terminal() || Instant::now() >= deadline || app.draining.is_cancelled() {
-            return Ok(job);
-        }
-        tokio::select! {
-            _ = timeout_at(deadline, sign) => {}
-            () = app.draining.cancelled() => {}
-        }
-    }
 }
 
 /// List jobs

@@ -62,6 +62,8 @@ const HANDED_ON: &[&str] = &[
     "RATE_LIMIT_PER_ADDRESS",
     "RATE_LIMIT_FAILED_AUTH",
     "MAX_QUEUED_JOBS",
+    "MAX_EVENT_STREAMS",
+    "MAX_EVENT_STREAMS_PER_TENANT",
 ];
 
 type Environment = Vec<(OsString, OsString)>;

@@ -7,6 +7,7 @@ pub mod tenant;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, PgExecutor};
+use uuid::Uuid;
 
 use super::unreadable;
 use crate::access::{Principal, Reach, Rights, Role, Standing, TenantLimits};
@@ -119,6 +120,14 @@ pub async fn find_key(db: impl PgExecutor<'_>, public_id: &str) -> Result<Option
         " from api_key k join tenant t on t.id = k.tenant_id where k.public_id = $1"
     );
     Ok(sqlx::query_as(sql).bind(public_id).fetch_optional(db).await?)
+}
+
+/// Those of `keys` that exist, whatever their standing: whether somebody who was let in may stay.
+pub async fn list_keys(db: impl PgExecutor<'_>, keys: &[ApiKeyId]) -> Result<Vec<StoredKey>> {
+    let ids: Vec<Uuid> = keys.iter().map(|k| k.0).collect();
+    let sql =
+        concat!("select ", key_columns!(), " from api_key k join tenant t on t.id = k.tenant_id where k.id = any($1)");
+    Ok(sqlx::query_as(sql).bind(ids).fetch_all(db).await?)
 }
 
 /// Whether any admin key with platform reach is in force: without one nobody can make another.

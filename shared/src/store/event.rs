@@ -109,11 +109,45 @@ pub async fn last_sequence(db: impl PgExecutor<'_>) -> Result<i64> {
     Ok(sqlx::query_scalar("select last from event_counter").fetch_one(db).await?)
 }
 
-/// The place before the oldest event that is still known: who has seen less has missed some.
-pub async fn oldest_known(db: impl PgExecutor<'_>) -> Result<i64> {
-    let sql = "select coalesce((select sequence from event where sequence is not null order by sequence limit 1) - 1,
-        (select last from event_counter))";
-    Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
+/// Which events are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Known {
+    /// The place before the oldest one: who has seen less has missed some.
+    pub oldest: i64,
+    /// The last place that was given.
+    pub last: i64,
+}
+
+/// Which events are known.
+pub async fn known(db: impl PgExecutor<'_>) -> Result<Known> {
+    let sql =
+        "select coalesce((select sequence from event where sequence is not null order by sequence limit 1) - 1, last)
+            as oldest, last from event_counter";
+    Ok(sqlx::query_as(sql).fetch_one(db).await?)
+}
+
+/// How far the events of a job are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Progress {
+    /// The place of the last one that was published and is still known.
+    pub last: Option<i64>,
+    /// Whether the job has ended.
+    pub ended: bool,
+    /// Whether another one waits to be published.
+    pub more: bool,
+    /// Whether the first one is known, so that none was forgotten: that of a job which nobody has started.
+    pub whole: bool,
+}
+
+/// How far the events of a job are, and the job with them.
+pub async fn progress(db: impl PgExecutor<'_>, job: JobId) -> Result<Progress> {
+    let sql = "select (select sequence from event where job_id = $1 and sequence is not null
+                order by sequence desc limit 1) as last,
+            exists (select from job where id = $1 and state in ('succeeded', 'failed', 'canceled')) as ended,
+            exists (select from event where job_id = $1 and sequence is null) as more,
+            coalesce((select type = 'job.queued' and (data ->> 'attempt')::int = 0 from event where job_id = $1
+                order by number limit 1), false) as whole";
+    Ok(sqlx::query_as(sql).bind(job).fetch_one(db).await?)
 }
 
 /// Takes the right to publish until the transaction ends. The last place that was given; `None` if somebody else has it.

@@ -291,6 +291,14 @@ pub async fn count_queued(db: impl PgExecutor<'_>, tenant: TenantId, most: u32) 
     Ok(u32::try_from(count).unwrap_or(most))
 }
 
+/// Those of `jobs` that were erased.
+pub async fn list_gone(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<JobId>> {
+    let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
+    let sql = "select wanted.id from unnest($1::uuid[]) as wanted (id)
+        where not exists (select from job where job.id = wanted.id)";
+    Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(db).await?)
+}
+
 /// Those of `jobs` that have ended or no longer exist: what a process that waits for many jobs asks in one query.
 pub async fn list_ended(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<JobId>> {
     let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();

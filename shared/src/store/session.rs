@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgExecutor};
+use uuid::Uuid;
 
 use super::access::{StoredKey, key_columns};
 use super::audit::{self, record};
@@ -105,6 +106,13 @@ pub struct NewSession<'a> {
     pub from: IpAddr,
     /// How long it and its tokens last.
     pub lifetimes: Lifetimes,
+}
+
+/// Those of `sessions` that have not ended.
+pub async fn list_live(db: impl PgExecutor<'_>, sessions: &[SessionId]) -> Result<Vec<SessionId>> {
+    let ids: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
+    let sql = "select id from session where id = any($1) and expires_at > clock_timestamp()";
+    Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(db).await?)
 }
 
 /// A session and its refresh token, just made.

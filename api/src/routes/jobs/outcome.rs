@@ -9,12 +9,13 @@ use shared::job::JobState;
 use shared::lifecycle::Submitted;
 use shared::store;
 
+use super::accepted;
 use super::view::JobView;
-use super::{accepted, wait_for};
 use crate::App;
 use crate::idempotency::REPLAYED;
 use crate::preferences::Patience;
 use crate::problem::Result;
+use crate::waiting::wait_for;
 
 /// Waits for the job that was submitted, now or by an earlier request like this one.
 pub async fn outcome(app: &App, who: &Principal, submitted: &Submitted, patience: Patience) -> Result<Response> {

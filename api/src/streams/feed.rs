@@ -1,0 +1,275 @@
+//! The body of one event stream. It first catches up: page after page from the database, until a page is the last; then it
+//! joins the others and reads up to the place where it joined; from there on it takes what the reader brings. What it was
+//! sent before is left out by the sequence, so no event comes twice or is missing at the seam. Made by `routes::events`;
+//! it holds no database connection while its client takes its time.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Bytes;
+use futures::Stream;
+use shared::Error;
+use shared::event::Event;
+use shared::store;
+use shared::store::event::Of;
+use tokio::sync::mpsc;
+
+use super::frame::{self, Frame};
+use super::{MOST_BYTES, NewStream, Signs, Wanted};
+use crate::App;
+
+/// Events read at once while a stream catches up.
+const PAGE: i64 = 50;
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Everything up to here is known to the client.
+    pub after: i64,
+    /// What is written before the first event.
+    pub opening: Opening,
+    /// Whether its job has ended, and every event of it was published.
+    pub over: bool,
+    /// An end of its job up to here was not the last word: somebody had it run again.
+    pub lives_to: i64,
+    /// Whether nothing was published behind it just now, so that there is nothing to catch up with.
+    pub near: bool,
+}
+
+/// What is written before the first event.
+#[derive(Debug, Clone, Copy)]
+pub enum Opening {
+    /// Nothing but how to come back.
+    Plain,
+    /// Also the place, so that a client that is cut off before the first event misses nothing.
+    Place,
+    /// Also that events are missing.
+    Reset,
+}
+
+/// One stream.
+pub struct Feed {
+    app: Arc<App>,
+    number: u64,
+    signs: Arc<Signs>,
+    of: Of,
+    wanted: Arc<Wanted>,
+    place: Place,
+    /// Whether it begins where the others are.
+    near: bool,
+    stage: Stage,
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The last event that was looked at.
+    at: i64,
+    /// Whether the job has ended with it.
+    over: bool,
+    /// Up to here the job's ends were not the last word.
+    lives_to: i64,
+}
+
+enum Stage {
+    Opening(Bytes),
+    /// With the queue and the place where it begins, once it has joined.
+    Behind(Option<Joined>),
+    Looking(Pin<Box<dyn Future<Output = Result<Look, Error>> + Send>>),
+    Live(mpsc::Receiver<Arc<Frame>>),
+    Over,
+}
+
+type Joined = (mpsc::Receiver<Arc<Frame>>, i64);
+
+/// What a look at the database came to.
+struct Look {
+    text: Bytes,
+    at: i64,
+    over: bool,
+    then: Stage,
+}
+
+impl Feed {
+    /// Takes a place and begins.
+    ///
+    /// # Errors
+    /// `too_many_event_streams`, `event_streams_full`, or `unavailable` while the process stops.
+    pub fn open(app: &Arc<App>, new: NewStream<'_>, start: Start) -> Result<Self, Error> {
+        let (of, wanted) = (new.of, Arc::clone(&new.wanted));
+        let (number, signs) = app.streams.open(new, app.limits.streams)?;
+        app.metrics.event_streams.inc();
+        let opening = match start.opening {
+            Opening::Plain => frame::begin(None),
+            Opening::Place => frame::begin(Some(start.after)),
+            Opening::Reset => frame::begin(None) + &frame::reset(start.after),
+        };
+        let stage = Stage::Opening(Bytes::from(opening));
+        let Start { after: at, over, lives_to, near, .. } = start;
+        Ok(Self { app: Arc::clone(app), number, signs, of, wanted, place: Place { at, over, lives_to }, near, stage })
+    }
+
+    /// The next page, and what follows it.
+    async fn look(
+        app: Arc<App>,
+        number: u64,
+        of: Of,
+        wanted: Arc<Wanted>,
+        Place { at, over, lives_to }: Place,
+        joined: Option<Joined>,
+    ) -> Result<Look, Error> {
+        let page = {
+            let _turn = app.streams.turn().await?;
+            let mut db = app.db.acquire().await?;
+            store::event::list_after(&mut db, of, at, PAGE).await?
+        };
+        let ends = |last: &Event| last.kind.ends_a_job() && last.sequence > lives_to;
+        let (at, over) = page.last().map_or((at, over), |last| (last.sequence, ends(last)));
+        let mut text = String::new();
+        for event in page.iter().filter(|event| wanted.takes(event)) {
+            frame::write(event, &mut text)?;
+        }
+        let then = match joined {
+            // what is left out there was erased, or is others'
+            Some((queue, _)) if page.is_empty() => arrive(of, queue, at, over, &mut text),
+            Some(joined) => go_on(of, joined, at, over, &mut text),
+            None if is_full(&page) => Stage::Behind(None),
+            None => match app.streams.join(number).await {
+                Some(joined) => go_on(of, joined, at, over, &mut text),
+                None => Stage::Over,
+            },
+        };
+        // what others have not taken yet fills memory; the client comes back and goes on from here
+        let then = if app.streams.scale.total() > MOST_BYTES { Stage::Over } else { then };
+        Ok(Look { text: app.streams.scale.weigh(text), at, over, then })
+    }
+
+    /// Joins the others at once.
+    async fn join(app: Arc<App>, number: u64, of: Of, Place { at, over, .. }: Place) -> Result<Look, Error> {
+        let mut text = String::new();
+        let then = match app.streams.join(number).await {
+            Some(joined) => go_on(of, joined, at, over, &mut text),
+            None => Stage::Over,
+        };
+        Ok(Look { text: text.into(), at, over, then })
+    }
+
+    /// The next piece; `None` at the end.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.signs.closed.load(Ordering::Relaxed) {
+                return Poll::Ready(None);
+            }
+            match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Opening(bytes) => {
+                    self.stage = if self.near {
+                        let app = Arc::clone(&self.app);
+                        Stage::Looking(Box::pin(Self::join(app, self.number, self.of, self.place)))
+                    } else {
+                        Stage::Behind(None)
+                    };
+                    return Poll::Ready(Some(bytes));
+                }
+                Stage::Behind(joined) => {
+                    let (app, wanted) = (Arc::clone(&self.app), Arc::clone(&self.wanted));
+                    let look = Self::look(app, self.number, self.of, wanted, self.place, joined);
+                    self.stage = Stage::Looking(Box::pin(look));
+                }
+                Stage::Looking(mut look) => {
+                    let Poll::Ready(outcome) = look.as_mut().poll(context) else {
+                        self.stage = Stage::Looking(look);
+                        return Poll::Pending;
+                    };
+                    if let Some(text) = self.take_in(outcome).filter(|text| !text.is_empty()) {
+                        return Poll::Ready(Some(text));
+                    }
+                }
+                Stage::Live(mut queue) => {
+                    let next = queue.poll_recv(context);
+                    self.stage = Stage::Live(queue);
+                    let Some(frame) = ready!(next) else { return Poll::Ready(None) };
+                    if let Some(bytes) = self.pass(&frame) {
+                        return Poll::Ready(Some(bytes));
+                    }
+                }
+                Stage::Over => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn take_in(&mut self, outcome: Result<Look, Error>) -> Option<Bytes> {
+        match outcome {
+            Ok(look) => {
+                (self.place.at, self.place.over, self.stage) = (look.at, look.over, look.then);
+                Some(look.text)
+            }
+            Err(error) => {
+                // the stage is the end: the client comes back
+                tracing::warn!(%error, "an event stream cannot be read on, and ends");
+                None
+            }
+        }
+    }
+
+    /// What of a frame is sent: nothing if the client has it.
+    fn pass(&mut self, frame: &Frame) -> Option<Bytes> {
+        let Some(sequence) = frame.sequence else { return Some(frame.bytes.clone()) };
+        if sequence <= self.place.at {
+            return None;
+        }
+        self.place.at = sequence;
+        match self.of {
+            Of::Job(job) if frame.ends_a_job && sequence > self.place.lives_to => {
+                self.stage = Stage::Over;
+                Some([&frame.bytes[..], frame::end(job, sequence).as_bytes()].concat().into())
+            }
+            _ => Some(frame.bytes.clone()),
+        }
+    }
+}
+
+impl Stream for Feed {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // to be asked for more means that the connection has room again
+        self.signs.taken.store(0, Ordering::Relaxed);
+        let piece = ready!(self.poll_piece(context));
+        if piece.is_some() {
+            self.signs.taken.store(self.app.streams.now(), Ordering::Relaxed);
+        }
+        Poll::Ready(piece.map(Ok))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.app.streams.leave(self.number);
+        self.app.metrics.event_streams.dec();
+    }
+}
+
+/// What follows once a stream has joined: it reads on up to the place where its queue begins.
+fn go_on(of: Of, joined: Joined, at: i64, over: bool, text: &mut String) -> Stage {
+    let (queue, place) = joined;
+    if at < place { Stage::Behind(Some((queue, place))) } else { arrive(of, queue, at, over, text) }
+}
+
+/// What follows once nothing is missing before the queue: it is read, unless the job has ended with what came before.
+fn arrive(of: Of, queue: mpsc::Receiver<Arc<Frame>>, at: i64, over: bool, text: &mut String) -> Stage {
+    match of {
+        Of::Job(job) if over => {
+            *text += &frame::end(job, at);
+            Stage::Over
+        }
+        _ => Stage::Live(queue),
+    }
+}
+
+/// Whether there may be more behind it.
+fn is_full(page: &[Event]) -> bool {
+    i64::try_from(page.len()).unwrap_or(PAGE) >= PAGE
+}

@@ -1,0 +1,140 @@
+//! What is written into an event stream (WHATWG HTML, section 9.2.5): events, what goes before and after them, and signs of
+//! life. Each is made once and shared by all streams that it goes to; a [`Scale`] knows how much of it lies in memory. Made
+//! by the reader and by feeds; knows nothing of who listens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Bytes;
+use shared::Error;
+use shared::event::Event;
+use shared::id::JobId;
+
+/// How long a client waits before it connects again, in milliseconds.
+const RETRY_MS: u32 = 2_000;
+/// A comment, without the empty line that would end an event: some clients take that for an event without data.
+const SIGN_OF_LIFE: &[u8] = b":\n";
+
+/// A piece of a stream.
+#[derive(Debug)]
+pub struct Frame {
+    /// The place of the event in it; none if it has none.
+    pub sequence: Option<i64>,
+    /// As it is sent.
+    pub bytes: Bytes,
+    /// Whether a job has ended with it.
+    pub ends_a_job: bool,
+}
+
+impl Frame {
+    /// An event, ready to be sent to any number of clients.
+    pub fn of(event: &Event, scale: &Scale) -> Result<Self, Error> {
+        let mut text = String::new();
+        write(event, &mut text)?;
+        let ends_a_job = event.kind.ends_a_job();
+        Ok(Self { sequence: Some(event.sequence), bytes: scale.weigh(text), ends_a_job })
+    }
+
+    /// A sign of life.
+    pub fn pulse() -> Self {
+        Self { sequence: None, bytes: Bytes::from_static(SIGN_OF_LIFE), ends_a_job: false }
+    }
+
+    /// A sign of life that moves the client's last event id on: everything up to there was not for this client.
+    pub fn pulse_at(sequence: i64) -> Self {
+        Self { sequence: None, bytes: Bytes::from(format!(":\nid: {sequence}\n\n")), ends_a_job: false }
+    }
+}
+
+/// Writes an event.
+pub fn write(event: &Event, text: &mut String) -> Result<(), Error> {
+    let data = serde_json::to_string(event).map_err(Error::internal)?;
+    let (sequence, kind) = (event.sequence, event.kind.as_str());
+    // compact JSON is one line
+    *text += &format!("id: {sequence}\nevent: {kind}\ndata: {data}\n\n");
+    Ok(())
+}
+
+/// The beginning of a stream. With a place, a client that loses the connection before the first event misses nothing.
+pub fn begin(place: Option<i64>) -> String {
+    match place {
+        Some(place) => format!("retry: {RETRY_MS}\nid: {place}\n\n"),
+        None => format!("retry: {RETRY_MS}\n"),
+    }
+}
+
+/// Says that events before the first that follows are not known any more.
+pub fn reset(place: i64) -> String {
+    format!("id: {place}\nevent: reset\ndata: {{\"sequence\":{place}}}\n\n")
+}
+
+/// The end of a job's stream.
+pub fn end(job: JobId, place: i64) -> String {
+    format!("id: {place}\nevent: end\ndata: {{\"job_id\":\"{job}\"}}\n\n")
+}
+
+/// Knows how many bytes of frames lie in memory, here and in what is on its way to clients.
+#[derive(Debug, Clone, Default)]
+pub struct Scale(Arc<AtomicUsize>);
+
+impl Scale {
+    /// Takes a text that counts until the last client has it.
+    pub fn weigh(&self, text: String) -> Bytes {
+        self.0.fetch_add(text.len(), Ordering::Relaxed);
+        Bytes::from_owner(Weighed { text, total: Arc::clone(&self.0) })
+    }
+
+    /// Bytes in memory now.
+    pub fn total(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Weighed {
+    text: String,
+    total: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Weighed {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl Drop for Weighed {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.text.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::event::{About, EventType};
+    use shared::id::{EventId, TenantId};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_three_lines_and_an_empty_one() {
+        let data = json!({"upload": {"filename": "a\nid: 9\n\nevent: x"}});
+        let event = Event {
+            id: EventId::new(),
+            tenant: TenantId::new(),
+            kind: EventType::UploadCompleted,
+            timestamp: chrono::DateTime::UNIX_EPOCH,
+            sequence: 7,
+            data: About::Other(data.as_object().expect("an object").clone()),
+        };
+        let scale = Scale::default();
+        let frame = Frame::of(&event, &scale).expect("JSON");
+        let text = std::str::from_utf8(&frame.bytes).expect("text").to_owned();
+        assert!(text.starts_with("id: 7\nevent: upload.completed\ndata: {\"type\":\"upload.completed\","), "{text}");
+        assert_eq!(text.matches('\n').count(), 4, "what a client wrote begins no line: {text}");
+        let copy = frame.bytes.clone();
+        drop(frame);
+        assert_eq!(scale.total(), copy.len(), "one of them is still on its way");
+        drop(copy);
+        assert_eq!(scale.total(), 0);
+    }
+}

@@ -1,0 +1,121 @@
+//! Many streams in one process: what each costs, and what becomes of those that do not read.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+use shared::event::EventType;
+use shared::{lifecycle, store};
+use tests::process::cpu_of;
+use tests::sse::Sse;
+use tests::{Installation, Program, raw};
+use tokio::io::AsyncReadExt;
+
+use super::{EVENTS, of_job, pings, submit, tenant_of};
+use crate::recovery::until;
+
+/// Streams open at once.
+const CROWD: usize = 5_000;
+/// Streams that open at the same time.
+const AT_ONCE: usize = 100;
+/// Memory of the process that each may cost.
+const MOST_BYTES: u64 = 32 * 1024;
+
+fn resident(api: &Program) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", api.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("has memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_streams_cost_little_each() {
+    let installation = Installation::new().await;
+    let settings = [("MAX_EVENT_STREAMS_PER_TENANT", "5000"), ("LOG_LEVEL", "warn,ffprobe_api=info")];
+    let (api, http) = installation.api(&settings);
+    let job = submit(&http, "/nowhere.wav").await;
+    let tenant = tenant_of(&http).await;
+    let half = |n: usize| if n.is_multiple_of(2) { EVENTS.to_owned() } else { of_job(&job) };
+    let paths: Vec<String> = (0..CROWD).map(half).collect();
+    // what the process takes for itself is taken before
+    let mut warm = raw::ask(&http, &installation.key, &paths[..AT_ONCE]).await;
+    for stream in &mut warm {
+        raw::read_to(stream, "retry: 2000\n").await;
+    }
+    let before = resident(&api);
+    let begun = Instant::now();
+    let mut streams = warm;
+    // what many requests that are being answered take is another matter
+    for some in paths[AT_ONCE..].chunks(AT_ONCE) {
+        let mut opened = raw::ask(&http, &installation.key, some).await;
+        for stream in &mut opened {
+            raw::read_to(stream, "retry: 2000\n").await;
+        }
+        streams.extend(opened);
+    }
+    println!("{CROWD} streams opened in {} ms", begun.elapsed().as_millis());
+    pings(&installation, tenant, 0..1).await;
+    for stream in streams.iter_mut().step_by(2) {
+        raw::read_to(stream, "event: ping\n").await;
+    }
+    let each = resident(&api).saturating_sub(before) / (CROWD - AT_ONCE) as u64;
+    println!("{} MiB in all, {:.1} KiB for each stream", resident(&api) >> 20, each as f64 / 1024.0);
+    let cost = cpu_of(api.pid());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    println!("{} ms of processor time a second", (cpu_of(api.pid()) - cost).as_millis() / 4);
+    let begun = Instant::now();
+    http.post(&format!("/api/v1/jobs/{job}/cancel"), &json!({})).await;
+    while lifecycle::publish(&installation.db).await.expect("publishes") > 0 {}
+    for stream in &mut streams {
+        raw::read_to(stream, "event: job.canceled\n").await;
+    }
+    println!("all had an event after {} ms", begun.elapsed().as_millis());
+    assert!(each <= MOST_BYTES, "{each} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_is_dropped_and_the_others_go_on() {
+    let installation = Installation::new().await;
+    let (mut api, http) = installation.api(&[]);
+    let tenant = tenant_of(&http).await;
+    let mut good = Sse::open(&http, EVENTS, None).await;
+    let mut slow = raw::ask(&http, &installation.key, &[EVENTS.to_owned()]).await.pop().expect("one");
+    raw::read_to(&mut slow, "retry: 2000\n").await;
+    let begun = Instant::now();
+    let sees = tokio::spawn(async move {
+        let mut last = 0;
+        loop {
+            let told = good.next().await.expect("goes on");
+            assert_eq!(told.data["data"]["ping"]["number"], last, "each, in order");
+            last += 1;
+            if last == 3_000 {
+                return good;
+            }
+        }
+    });
+    // more than all that lies between the two
+    for n in 0..3_000 {
+        let data = json!({"ping": {"number": n, "filler": "x".repeat(16 * 1024)}});
+        store::event::insert(&installation.db, tenant, EventType::Ping, &data).await.expect("inserts");
+        if n % 100 == 99 {
+            lifecycle::publish(&installation.db).await.expect("publishes");
+        }
+    }
+    let _good = sees.await.expect("the others see everything");
+    println!(
+        "48 MiB of events in {} ms; at most {} MiB in memory",
+        begun.elapsed().as_millis(),
+        api.peak_bytes() >> 20
+    );
+    api.wait_for(|line| line.contains("a connection was hung up").then_some(()), "the slow one is dropped");
+    until("its place is free", async || {
+        let streams = api.log().lines().filter(|line| line.contains("a connection was hung up")).count();
+        streams == 1
+    })
+    .await;
+    let mut rest = Vec::new();
+    // reset by the server, or cut off
+    let _ = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut rest)).await.expect("it is closed");
+    assert!(api.peak_bytes() < 160 << 20, "{}", api.peak_bytes());
+    api.signal(Signal::TERM);
+    assert!(api.wait().success());
+}
