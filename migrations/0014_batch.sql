@@ -7,6 +7,10 @@ create table batch (
     metadata     jsonb not null default '{}',
     -- jobs that were handed in; some may have been erased since
     total        integer not null,
+    -- where its end is told: whose circuit and turns that shares, the whole URL, and what is given back with it
+    webhook_id       uuid,
+    webhook_sealed   bytea,
+    webhook_metadata jsonb,
     created_at   timestamptz not null default clock_timestamp(),
     -- when its last job ended; null while one is queued or runs
     completed_at timestamptz,
@@ -16,6 +20,8 @@ create table batch (
     canceled     integer,
     constraint batch_pkey primary key (id),
     constraint batch_tenant foreign key (tenant_id) references tenant (id) on delete cascade,
+    constraint batch_webhook foreign key (webhook_id) references webhook (id),
+    constraint batch_webhook_is_sealed check ((webhook_id is null) = (webhook_sealed is null)),
     constraint batch_external_id_unique unique (tenant_id, external_id),
     constraint batch_total_positive check (total > 0),
     constraint batch_end_is_counted check ((completed_at is null) =
@@ -26,6 +32,8 @@ create table batch (
 create index batch_by_tenant on batch (tenant_id, created_at desc, id desc);
 -- those whose end may have been missed, because their last job was erased
 create index batch_open on batch (created_at) where completed_at is null;
+-- whether a target is named by one
+create index batch_by_target on batch (webhook_id) where webhook_id is not null;
 -- those old enough to be forgotten
 create index batch_completed on batch (completed_at) where completed_at is not null;
 

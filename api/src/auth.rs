@@ -218,8 +218,8 @@ macro_rules! wanted {
 }
 
 wanted! {
-    JobsRead JobsWrite UploadsRead UploadsWrite QueuesRead KeysRead KeysWrite AuditRead QueuesWrite TenantsRead
-    TenantsWrite
+    JobsRead JobsWrite UploadsRead UploadsWrite QueuesRead KeysRead KeysWrite WebhooksRead WebhooksWrite AuditRead
+    QueuesWrite TenantsRead TenantsWrite
 }
 
 impl<R: Wanted> FromRequestParts<Arc<App>> for May<R> {

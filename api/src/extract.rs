@@ -188,6 +188,14 @@ impl Noun for shared::id::ApiKeyId {
     const NOUN: &'static str = "API key";
 }
 
+impl Noun for shared::id::WebhookId {
+    const NOUN: &'static str = "webhook";
+}
+
+impl Noun for shared::id::DeliveryId {
+    const NOUN: &'static str = "delivery";
+}
+
 impl Noun for shared::id::TenantId {
     const NOUN: &'static str = "tenant";
 }

@@ -37,6 +37,7 @@ use crate::{App, routes};
         (name = "auth", description = "Tokens and sessions"),
         (name = "api-keys", description = "Who may ask"),
         (name = "tenants", description = "Who owns what, and how much"),
+        (name = "webhooks", description = "Be told of events"),
         (name = "audit", description = "Who did what"),
         (name = "health", description = "Is the service well?"),
         (name = "documentation", description = "This document, as JSON and as pages")

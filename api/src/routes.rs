@@ -13,6 +13,7 @@ pub mod probe;
 pub mod queues;
 pub mod tenants;
 pub mod uploads;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -69,6 +70,15 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tenants::show_current))
         .routes(routes!(tenants::show, tenants::change))
         .routes(routes!(tenants::create_key))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::rotate_default))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries::list))
+        .routes(routes!(webhooks::deliveries::show))
+        .routes(routes!(webhooks::deliveries::redeliver))
+        .routes(routes!(webhooks::deliveries::replay))
         .routes(routes!(health::probe_health))
         .routes(routes!(health::health))
         .routes(routes!(health::live))

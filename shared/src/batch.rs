@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::id::{BatchId, TenantId};
+use crate::job::JobWebhook;
 
 /// How the jobs of a batch stand. Jobs that were erased are in none of these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -74,6 +75,8 @@ pub struct NewBatch {
     pub metadata: Map<String, Value>,
     /// How many jobs there are.
     pub total: i32,
+    /// Where its end is to be told.
+    pub webhook: Option<JobWebhook>,
 }
 
 #[cfg(test)]

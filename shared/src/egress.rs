@@ -1,5 +1,6 @@
 //! The one guarded way out: every connection whose address a client can influence is made here (sources that are URLs;
-//! webhooks). The API asks [`Egress::check`] about the words of a URL; the worker fetches through [`Egress::follow`].
+//! webhooks). The API asks [`Egress::check`] about the words of a URL; the worker fetches through [`Egress::follow`]
+//! and posts through [`Egress::pin_for_message`].
 //!
 //! At every hop the name is resolved, all answers are checked, and the connection goes to those answers and nowhere else,
 //! so a name that changes its mind between check and connection gains nothing. Never hand a client's URL to anything else
@@ -39,6 +40,8 @@ use rules::Rules;
 pub const REDIRECTS_MAX: usize = 5;
 /// How long the look-up of a name may take.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection for a message may take, TCP and TLS together.
+pub const MESSAGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
 
@@ -121,9 +124,19 @@ impl Egress {
 
     /// Resolves and checks the host of a URL. What it gives sends single requests there, and follows nothing.
     pub async fn pin(&self, url: &Url, headers: HeaderMap) -> Result<Pinned, Error> {
+        self.pin_within(url, headers, self.bounds).await
+    }
+
+    /// The same for messages, which must not take as long to connect as an object may.
+    pub async fn pin_for_message(&self, url: &Url) -> Result<Pinned, Error> {
+        let bounds = Bounds { connect: self.bounds.connect.min(MESSAGE_CONNECT_TIMEOUT), ..self.bounds };
+        self.pin_within(url, HeaderMap::new(), bounds).await
+    }
+
+    async fn pin_within(&self, url: &Url, headers: HeaderMap, bounds: Bounds) -> Result<Pinned, Error> {
         self.check(url).map_err(|e| Error::NotAllowed(format!("{}: {e}", redact(url))))?;
         let addresses = self.addresses(url).await?;
-        let (url, ca, bounds) = (url.clone(), self.ca.clone(), self.bounds);
+        let (url, ca) = (url.clone(), self.ca.clone());
         let shown = redact(&url);
         let pinning = spawn_blocking(move || Pinned::new(url, headers, addresses, &ca, bounds));
         pinning.await.map_err(|e| Error::Connect(format!("{shown}: no connection could be prepared: {e}")))?

@@ -101,6 +101,12 @@ codes! {
     TenantNameTaken = 409 "tenant_name_taken" "Tenant name already used",
     /// The installation has as many tenants as it may.
     TooManyTenants = 409 "too_many_tenants" "Too many tenants",
+    /// The tenant has as many webhooks as it may.
+    TooManyWebhooks = 409 "too_many_webhooks" "Too many webhooks",
+    /// The webhook is disabled, so nothing is sent to it.
+    WebhookDisabled = 409 "webhook_disabled" "Webhook disabled",
+    /// The tenant has no default secret to sign the webhooks of jobs with.
+    NoWebhookSecret = 409 "no_webhook_secret" "No default secret",
     /// The first request with this Idempotency-Key is still being handled.
     IdempotencyInProgress = 409 "idempotency_in_progress" "First request still in progress",
     /// The Idempotency-Key was used for another request.

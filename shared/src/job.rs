@@ -153,6 +153,17 @@ impl Priority {
     pub const AGEING: Duration = Duration::from_secs(300);
 }
 
+/// Where a client wants the end of a job, or of a batch, to be told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobWebhook {
+    /// Scheme, host and port: what all jobs that name it share.
+    pub origin: String,
+    /// The whole URL, sealed.
+    pub sealed: Vec<u8>,
+    /// Given back with the events.
+    pub metadata: Option<serde_json::Value>,
+}
+
 /// What a client asks for, checked and ready to be stored.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -178,6 +189,8 @@ pub struct NewJob {
     pub max_attempts: i16,
     /// Nobody wants it started later than this.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Where its end is to be told.
+    pub webhook: Option<JobWebhook>,
     /// The event that tells of it, kept with it or not at all.
     pub audit: Option<Event>,
 }

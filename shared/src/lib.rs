@@ -1,10 +1,12 @@
 //! What the API, the workers and the command line share, in four floors; a floor uses only those below it.
 //!
 //! ```text
-//! 3  lifecycle · bootstrap · tenancy            every change of a job's state; the first key; every change of keys and tenants
+//! 3  lifecycle · bootstrap · tenancy · delivery
+//!                                               every change of a job's state; the first key; every change of keys and tenants;
+//!                                               webhooks and what is sent to them
 //! 2  store · queue · storage · egress           PostgreSQL, Redis, the upload volume, other people's servers; neighbours
 //!                                               do not import each other
-//! 1  job · batch · event · media · packets · frames · completeness · access · audit · upload · limit
+//! 1  job · batch · event · media · packets · frames · completeness · access · audit · upload · limit · webhook
 //!                                               words and rules: no I/O, no clock, no async
 //! 0  id · error · config · sealed · telemetry · shutdown
 //! ```
@@ -27,6 +29,7 @@ pub mod limit;
 pub mod media;
 pub mod packets;
 pub mod upload;
+pub mod webhook;
 
 pub mod egress;
 pub mod queue;
@@ -34,6 +37,7 @@ pub mod storage;
 pub mod store;
 
 pub mod bootstrap;
+pub mod delivery;
 pub mod lifecycle;
 pub mod tenancy;
 

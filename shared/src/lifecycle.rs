@@ -8,6 +8,7 @@ pub mod batch;
 mod publish;
 mod reuse;
 pub mod upload;
+mod webhook;
 
 use std::time::Duration;
 
@@ -93,7 +94,11 @@ async fn accept(tx: &mut PgConnection, id: JobId, new: &NewJob) -> Result<Job> {
         let upload = upload.ok_or_else(|| Error::not_found("upload").at("/source/id"))?;
         upload::check_usable(&upload).map_err(|e| e.at("/source/id"))?;
     }
-    store::job::insert(tx, id, new).await
+    let job = store::job::insert(&mut *tx, id, new).await?;
+    if let Some(wish) = &new.webhook {
+        webhook::note(tx, new.tenant, &[(id, wish)]).await?;
+    }
+    Ok(job)
 }
 
 /// Gives the job to the worker, if it is to be had now and the worker can reach its bytes.

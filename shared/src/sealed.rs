@@ -89,15 +89,22 @@ impl KeyRing {
     /// Seals `plain` for a tenant. `nonce` must be random: under one key no two may be the same, and 2^32 random ones of 96
     /// bits are safe. `None` only for a text that no machine can hold.
     pub fn seal(&self, nonce: [u8; NONCE_LEN], tenant: TenantId, plain: &[u8]) -> Option<Vec<u8>> {
-        let (id, key) = self.0.first()?;
-        let mut out = vec![VERSION, u8::try_from(id.len()).ok()?];
-        out.extend_from_slice(id.as_bytes());
+        let (_, key) = self.0.first()?;
+        let mut out = self.head()?;
         out.extend_from_slice(&nonce);
         let mut body = plain.to_vec();
         let aad = Aad::from(tenant.0.into_bytes());
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body).ok()?;
         out.extend_from_slice(&body);
         Some(out)
+    }
+
+    /// What everything begins with that is sealed now: what begins otherwise was sealed under a key that is to go.
+    pub fn head(&self) -> Option<Vec<u8>> {
+        let (id, _) = self.0.first()?;
+        let mut head = vec![VERSION, u8::try_from(id.len()).ok()?];
+        head.extend_from_slice(id.as_bytes());
+        Some(head)
     }
 
     /// Opens what was sealed for a tenant.
@@ -148,6 +155,7 @@ mod tests {
         let tenant = TenantId::new();
         let before = old.seal([1; 12], tenant, b"x").unwrap();
         let after = both.seal([2; 12], tenant, b"y").unwrap();
+        assert!(before.starts_with(&old.head().unwrap()) && !before.starts_with(&both.head().unwrap()));
         assert_eq!(both.open(tenant, &before).unwrap(), b"x");
         assert_eq!(new.open(tenant, &after).unwrap(), b"y");
         assert_eq!(new.open(tenant, &before), Err(NotOpened::UnknownKey("old".into())));

@@ -5,6 +5,7 @@ pub mod access;
 pub mod attempt;
 pub mod audit;
 pub mod batch;
+pub mod delivery;
 pub mod event;
 pub mod idempotency;
 pub mod inspection;
@@ -17,6 +18,7 @@ pub mod reuse;
 pub mod role;
 pub mod session;
 pub mod upload;
+pub mod webhook;
 pub mod worker;
 
 use std::time::Duration;

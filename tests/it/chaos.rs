@@ -5,7 +5,7 @@
 mod cast;
 mod clients;
 mod faults;
-mod keeper;
+pub(crate) mod keeper;
 mod redis;
 mod silences;
 mod storm;

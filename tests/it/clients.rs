@@ -88,7 +88,7 @@ fn media(size: usize) -> Vec<u8> {
 }
 
 /// What scripts/clients.sh installed.
-fn clients(name: &str) -> String {
+pub(crate) fn clients(name: &str) -> String {
     let debug = binaries::path("probectl");
     let folder = debug.ancestors().nth(2).expect("target").join("clients").join(name);
     assert!(folder.join("installed").exists(), "{} is not there: run scripts/setup.sh test", folder.display());

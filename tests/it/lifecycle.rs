@@ -40,6 +40,7 @@ fn new_job(tenant: TenantId) -> NewJob {
         metadata: serde_json::Map::new(),
         max_attempts: 2,
         expires_at: None,
+        webhook: None,
         audit: None,
     }
 }

@@ -51,3 +51,4 @@ mod tus;
 mod up;
 mod uploads;
 mod waiting;
+mod webhooks;

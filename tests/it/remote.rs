@@ -7,7 +7,7 @@ mod kinds;
 mod s3;
 mod secrets;
 mod stops;
-mod targets;
+pub(super) mod targets;
 mod walls;
 
 use std::time::{Duration, Instant};

@@ -200,12 +200,20 @@ impl Scene {
         let (tenant, http) = match whose {
             Whose::Own => &self.own,
             Whose::Foreign => &self.foreign,
-            Whose::Nobodys => return if object == Object::Queue { "moon".into() } else { Uuid::new_v4().to_string() },
+            Whose::Nobodys => {
+                return match object {
+                    Object::Queue => "moon".into(),
+                    Object::Delivery => format!("{}/{}", Uuid::new_v4(), Uuid::new_v4()),
+                    _ => Uuid::new_v4().to_string(),
+                };
+            }
         };
         let made = match object {
             Object::Nothing => return String::new(),
             Object::Queue => return "fast".into(),
             Object::Session => return session(http).await.expect("the key is good"),
+            Object::Delivery => return self.delivery(*tenant, http).await,
+            Object::Webhook => self.webhook(*tenant, http).await,
             Object::Tenant => return tenant.to_string(),
             Object::Job => http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": "/a.wav"}})).await,
             Object::Batch => {
@@ -226,6 +234,23 @@ impl Scene {
         made.json["id"].as_str().unwrap_or_else(|| panic!("{object:?}: {}", made.text)).to_owned()
     }
 
+    /// A webhook; those before go, because a tenant has only so many.
+    async fn webhook(&self, tenant: TenantId, http: &Http) -> Answer {
+        let sql = "delete from webhook where tenant_id = $1";
+        sqlx::query(sql).bind(tenant).execute(&self.installation.db).await.expect("deletes");
+        http.post("/api/v1/webhooks", &json!({"url": "https://example.com/hook"})).await
+    }
+
+    /// A delivery of a ping.
+    async fn delivery(&self, tenant: TenantId, http: &Http) -> String {
+        let webhook = self.webhook(tenant, http).await.json["id"].as_str().expect("an id").to_owned();
+        let sent = http.post(&format!("/api/v1/webhooks/{webhook}/test"), &json!({})).await;
+        assert_eq!(sent.status, 202, "{}", sent.text);
+        while shared::lifecycle::publish(&self.installation.db).await.expect("publishes") > 0 {}
+        let list = http.get(&format!("/api/v1/webhooks/{webhook}/deliveries")).await;
+        format!("{webhook}/{}", list.json["data"][0]["id"].as_str().expect("an id"))
+    }
+
     /// Asks a row with these credentials.
     async fn ask(&mut self, row: &Row, operation: &Operation, key: Option<&str>, whose: Whose) -> Answer {
         let object = match (row.object, whose, key) {
@@ -237,7 +262,13 @@ impl Scene {
             Some(object) => object,
             None => self.object(row.object, whose).await,
         };
-        let path = operation.path.replace("{id}", &object).replace("{name}", &object).replace("{stream}", "0");
+        let (first, second) = object.split_once('/').unwrap_or((&object, ""));
+        let path = operation
+            .path
+            .replace("{id}", first)
+            .replace("{delivery_id}", second)
+            .replace("{name}", &object)
+            .replace("{stream}", "0");
         let path = path.replace("{file}", "swagger-ui.css");
         assert!(!path.contains('{'), "{path}: say what this parameter stands for");
         self.count += 1;

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod origin;
 pub mod process;
 pub mod raw;
+pub mod receiver;
 pub mod remote_servers;
 pub mod s3;
 pub mod samples;

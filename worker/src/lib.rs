@@ -1,7 +1,9 @@
 //! The worker: claims jobs and runs ffprobe on them in a jail; as relay it sends tickets for due jobs; as upkeep it
-//! takes jobs from dead workers; as deliver it publishes events. Any number of processes in any mix of roles may run.
+//! takes jobs from dead workers; as deliver it publishes events and sends them to webhooks. Any number of processes in any mix
+//! of roles may run.
 
 pub mod claim;
+pub mod deliver;
 pub mod ffprobe;
 pub mod jail;
 pub mod keep;
@@ -71,6 +73,10 @@ pub struct Worker {
     pub roots: MediaRoots,
     /// How it reads what lies elsewhere.
     pub remotes: Remotes,
+    /// Deliveries it sends at once.
+    pub deliver_slots: usize,
+    /// What clients reach the API by, without a trailing slash; empty for relative links.
+    pub base_url: String,
     /// For what is encrypted at rest.
     pub keys: KeyRing,
     /// How to run ffprobe; none without the probe role.
@@ -170,6 +176,7 @@ pub async fn run(
             }
             Role::Deliver => {
                 parts.spawn(publish::run(Arc::clone(&worker)));
+                parts.spawn(deliver::run(Arc::clone(&worker)));
             }
         }
     }

@@ -78,7 +78,7 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
     args.check_agreement()?;
     let (options, redis) = (args.database.options(&args.plaintext)?, args.redis.endpoint(&args.plaintext)?);
     let slots = args.slots()?;
-    let (keys, remotes) = (args.encryption.keys()?, args.remotes()?);
+    let (keys, remotes, base_url) = (args.encryption.keys()?, args.remotes()?, args.checked_base_url()?);
     let (roots, storage) = (MediaRoots::new(args.files.roots()?), args.files.storage(&remotes.s3)?);
     let storage = Storage::open(storage).context("STORAGE_URL: the S3 profile cannot be used")?;
     let (ffprobe, protections) = if args.has(Role::Probe) {
@@ -109,6 +109,8 @@ async fn work(args: WorkArgs) -> anyhow::Result<()> {
         event_retention: args.event_retention(),
         roots,
         remotes,
+        deliver_slots: args.deliver_slots.into(),
+        base_url,
         keys,
         ffprobe,
         reuse_max_age: args.reuse_max_age,

@@ -26,6 +26,13 @@ pub struct Looked {
     pub outcome: &'static str,
 }
 
+/// An attempt to deliver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Delivered {
+    /// `succeeded`, `again`, `failed`, `disabled` or `lost`.
+    pub outcome: &'static str,
+}
+
 /// A sandbox protection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Protection {
@@ -60,6 +67,14 @@ pub struct Metrics {
     pub rescued: Counter,
     /// Events published.
     pub published: Counter,
+    /// Attempts to deliver to webhooks, by outcome.
+    pub delivered: Family<Delivered, Counter>,
+    /// Seconds such an attempt took.
+    pub delivery_duration: Histogram,
+    /// Deliveries that wait, up to 10,001.
+    pub deliveries_pending: Gauge,
+    /// Targets that are left alone for a while, up to 10,001.
+    pub circuits_open: Gauge,
     /// Jobs that wait, up to 10,001.
     pub queued: Gauge,
     /// Jobs that run, up to 10,001.
@@ -86,6 +101,11 @@ impl Default for Metrics {
             tickets: Counter::default(),
             rescued: Counter::default(),
             published: Counter::default(),
+            delivered: Family::default(),
+            // 4 ms to 33 s in steps of two
+            delivery_duration: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
+            deliveries_pending: Gauge::default(),
+            circuits_open: Gauge::default(),
             queued: Gauge::default(),
             running: Gauge::default(),
             oldest_due: Gauge::default(),
@@ -124,6 +144,7 @@ impl Metrics {
         registry.register("tickets_sent", "Tickets sent by the relay", self.tickets.clone());
         registry.register("jobs_rescued", "Jobs taken from workers that fell silent", self.rescued.clone());
         registry.register("events_published", "Events published", self.published.clone());
+        self.register_deliveries(registry);
         registry.register("jobs_queued", "Jobs that wait, counted up to 10001", self.queued.clone());
         registry.register("jobs_running", "Jobs that run, counted up to 10001", self.running.clone());
         registry.register_with_unit(
@@ -133,6 +154,20 @@ impl Metrics {
             self.oldest_due.clone(),
         );
         registry.register("sandbox_protection_active", "1 for a protection that is active", self.protections.clone());
+    }
+
+    fn register_deliveries(&self, registry: &mut Registry) {
+        registry.register("deliveries", "Attempts to deliver to webhooks, by outcome", self.delivered.clone());
+        registry.register_with_unit(
+            "delivery_duration",
+            "How long an attempt to deliver took",
+            Unit::Seconds,
+            self.delivery_duration.clone(),
+        );
+        let pending = self.deliveries_pending.clone();
+        registry.register("deliveries_pending", "Deliveries that wait, counted up to 10001", pending);
+        let open = self.circuits_open.clone();
+        registry.register("webhook_circuits_open", "Targets that are left alone for a while, up to 10001", open);
     }
 
     /// Counts an attempt that ended.

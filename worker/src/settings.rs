@@ -103,6 +103,13 @@ pub struct WorkArgs {
     /// the last slot of a worker that serves both lanes
     #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub worker_slots: Option<u16>,
+    /// Deliveries to webhooks that are on their way at once
+    #[arg(long, env, default_value_t = 128, value_parser = clap::value_parser!(u16).range(2..=1024))]
+    pub deliver_slots: u16,
+    /// What clients reach the API by, such as https://probe.example.com; for links in what is delivered. Default: links
+    /// without a host
+    #[arg(long, env, default_value = "")]
+    pub base_url: String,
     /// The ffprobe binary. Default: the one on PATH
     #[arg(long, env)]
     pub ffprobe_path: Option<PathBuf>,
@@ -203,6 +210,19 @@ impl WorkArgs {
             s3: self.s3.profiles()?,
             most_bytes: self.max_remote_bytes,
             spool_dir: self.tmpdir.clone(),
+        })
+    }
+
+    /// What clients reach the API by, without a trailing slash.
+    pub fn checked_base_url(&self) -> Result<String, ConfigError> {
+        let url = self.base_url.trim_end_matches('/');
+        let good = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
+        good.then(|| url.to_owned()).ok_or_else(|| {
+            ConfigError::new(
+                "BASE_URL",
+                "it does not begin with http:// or https://",
+                "write https://HOST, or leave it out",
+            )
         })
     }
 

@@ -11,7 +11,7 @@ use shared::job::{JobState, Lane};
 use shared::queue::Bell;
 use shared::store::leader::Leader;
 use shared::upload::UploadState;
-use shared::{lifecycle, store};
+use shared::{delivery, lifecycle, store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Worker;
@@ -26,6 +26,8 @@ const SLOW_EVERY: u32 = 30;
 const STRAYS_EVERY: u32 = 60 * SLOW_EVERY;
 /// Bytes without a row are strays once they are this old: an upload's row is written before its first byte.
 const STRAY_AGE: Duration = Duration::from_secs(3600);
+/// What is counted is counted up to this number.
+const MEASURED: i64 = 10_001;
 /// Uploads asked for in one query.
 const STRAY_BATCH: usize = 1_000;
 /// An unfinished upload that does not say when its time is over is given up so long after it was begun (48 hours).
@@ -72,6 +74,10 @@ pub async fn run(worker: Arc<Worker>, retention: Duration) {
             duty("complete batches whose last jobs were erased", complete_batches(&worker)).await;
             duty("forget old batches", forget_batches(&worker, retention)).await;
             duty("forget old events", forget_events(&worker)).await;
+            duty("erase deleted webhooks", erase_webhooks(&worker)).await;
+            if round.is_multiple_of(STRAYS_EVERY) {
+                duty("seal webhooks under the first key", reseal_webhooks(&worker)).await;
+            }
             duty("forget uploads that are gone", forget_uploads(&worker)).await;
             erase_all(&worker, retention, round).await;
         }
@@ -166,6 +172,8 @@ async fn measure(worker: &Worker) -> Result<()> {
     worker.metrics.queued.set(depth.queued);
     worker.metrics.running.set(depth.running);
     worker.metrics.oldest_due.set(depth.oldest_due_seconds.unwrap_or(0.0));
+    worker.metrics.deliveries_pending.set(store::delivery::count_pending(&worker.db, MEASURED).await?);
+    worker.metrics.circuits_open.set(store::webhook::count_open(&worker.db, MEASURED).await?);
     Ok(())
 }
 
@@ -207,9 +215,33 @@ async fn forget_batches(worker: &Worker, retention: Duration) -> Result<()> {
 /// Forgets events that nobody comes back for.
 async fn forget_events(worker: &Worker) -> Result<()> {
     for _ in 0..BATCHES {
+        if store::delivery::prune(&worker.db, worker.event_retention, ROW_BATCH).await? == 0 {
+            break;
+        }
+    }
+    for _ in 0..BATCHES {
         if store::event::prune(&worker.db, worker.event_retention, ROW_BATCH).await? == 0 {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Erases webhooks that were deleted, and forgets targets that no job names.
+async fn erase_webhooks(worker: &Worker) -> Result<()> {
+    for _ in 0..BATCHES {
+        if delivery::prune(&worker.db).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Brings what is sealed of webhooks, which may live for years, under the key that seals now.
+async fn reseal_webhooks(worker: &Worker) -> Result<()> {
+    match delivery::reseal(&worker.db, &worker.keys).await? {
+        0 => {}
+        count => tracing::info!(count, "URLs and secrets of webhooks were sealed under the first of ENCRYPTION_KEYS"),
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ async fn take_in(app: &App, who: &Principal, query: CreateQuery, parts: &Parts, 
             }
             let repeatable = Repeatable::of_digest(&parts.headers, lines.digest())?;
             let jobs = spool.finish().await?;
-            let new = request::check(app, query.external_id, serde_json::Map::new(), jobs.count)?;
+            let new = request::check(app, query.external_id, serde_json::Map::new(), jobs.count, None)?;
             Ok(Taken { jobs, new, repeatable })
         }
         "application/json" => {
@@ -129,14 +129,15 @@ async fn take_in(app: &App, who: &Principal, query: CreateQuery, parts: &Parts, 
                 return Err(Error::new(Code::BadRequest, detail));
             }
             let bytes = whole(body, app.limits.batch_json_bytes).await?;
-            let CreateBatch { jobs, external_id, metadata } = read_object(&bytes)?;
+            let CreateBatch { jobs, external_id, metadata, webhook } = read_object(&bytes)?;
+            let webhook = webhook.map(|webhook| webhook.check(who, app)).transpose()?;
             let repeatable = Repeatable::read(&parts.headers, &bytes)?;
             drop(bytes);
             for job in jobs {
                 spool.add(job.0.check(who, app)).await?;
             }
             let jobs = spool.finish().await?;
-            let new = request::check(app, external_id, metadata, jobs.count)?;
+            let new = request::check(app, external_id, metadata, jobs.count, webhook)?;
             Ok(Taken { jobs, new, repeatable })
         }
         _ => {

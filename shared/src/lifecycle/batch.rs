@@ -6,7 +6,7 @@ use std::pin::pin;
 use futures::{Stream, TryStreamExt};
 use sqlx::{PgConnection, PgPool};
 
-use super::{canceled, upload};
+use super::{canceled, upload, webhook};
 use crate::audit::Event;
 use crate::batch::{Batch, NewBatch};
 use crate::error::{Code, Error, Result};
@@ -58,6 +58,9 @@ pub async fn submit(
         return Ok(Submitted::Repeated(kept));
     }
     let batch = store::batch::insert(&mut *tx, id, tenant, &new).await?;
+    if let Some(wish) = &new.webhook {
+        webhook::note_batch(&mut tx, tenant, id, wish).await?;
+    }
     let mut items = pin!(items);
     while let Some(some) = items.try_next().await? {
         accept(&mut tx, tenant, id, &some).await?;
@@ -91,7 +94,13 @@ async fn accept(tx: &mut PgConnection, tenant: TenantId, batch: BatchId, items: 
         let detail = format!("Another job already has the external_id '{taken}'.");
         return Err(at(Error::new(Code::ExternalIdTaken, detail), number, "/external_id"));
     }
-    bulk::insert(tx, tenant, batch, items).await
+    bulk::insert(&mut *tx, tenant, batch, items).await?;
+    let wishes: Vec<_> = items.iter().filter_map(|item| Some((item.id, item.webhook.as_ref()?))).collect();
+    if wishes.is_empty() {
+        return Ok(());
+    }
+    let first = items.iter().find(|item| item.webhook.is_some()).map_or(1, |item| item.batch_number);
+    webhook::note(tx, tenant, &wishes).await.map_err(|e| at(e, first, "/webhook"))
 }
 
 /// What is wrong with the job at this place, from 1, of a batch.

@@ -1,6 +1,6 @@
-//! Publishing: gives each event its place in the order that clients see, once the change it tells of is in force. One process
-//! at a time does it, and whoever comes meanwhile need not wait. Called by the worker's role `deliver`, and by an API that
-//! has streams open.
+//! Publishing: gives each event its place in the order that clients see, once the change it tells of is in force, and makes
+//! the deliveries to the webhooks that want it in the same transaction. One process at a time does it, and whoever comes
+//! meanwhile need not wait. Called by the worker's role `deliver`, and by an API that has streams open.
 
 use sqlx::PgPool;
 
@@ -22,6 +22,7 @@ pub async fn publish(db: &PgPool) -> Result<i64> {
         // the ends of batches follow those of their last jobs at once
         published += store::event::number(&mut tx, last + published, PUBLISH_BATCH).await?;
     }
+    store::delivery::insert_for(&mut tx, last, last + published).await?;
     tx.commit().await?;
     Ok(published)
 }

@@ -47,6 +47,7 @@ pub async fn complete(
             metadata: serde_json::Map::new(),
             max_attempts,
             expires_at: None,
+            webhook: None,
             audit: event.as_ref().map(|e| Event { id: AuditEventId::new(), action: "job.create", ..e.clone() }),
         };
         let accepted = super::accept(&mut tx, JobId::new(), &new).await?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::violates;
 use crate::batch::{Batch, Counts, NewBatch};
 use crate::error::{Code, Error, Result};
-use crate::id::{BatchId, JobId, TenantId};
+use crate::id::{BatchId, JobId, TenantId, WebhookId};
 
 #[derive(Debug, FromRow)]
 struct Row {
@@ -86,6 +86,19 @@ pub async fn insert(db: impl PgExecutor<'_>, id: BatchId, tenant: TenantId, new:
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Notes where a batch wants its end to be told.
+pub async fn set_webhook(
+    db: impl PgExecutor<'_>,
+    id: BatchId,
+    target: WebhookId,
+    sealed: &[u8],
+    metadata: Option<&Value>,
+) -> Result<()> {
+    let sql = "update batch set webhook_id = $2, webhook_sealed = $3, webhook_metadata = $4 where id = $1";
+    sqlx::query(sql).bind(id).bind(target).bind(sealed).bind(metadata.map(Json)).execute(db).await?;
+    Ok(())
 }
 
 /// The tenant's batch.

@@ -87,6 +87,14 @@ pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64
     assemble(db, rows).await
 }
 
+/// The published event with this number.
+pub async fn find(db: &mut PgConnection, number: i64) -> Result<Option<Event>> {
+    let sql = "select id, tenant_id, type, job_id, data, occurred_at, sequence from event
+        where number = $1 and sequence is not null";
+    let row: Option<Row> = sqlx::query_as(sql).bind(number).fetch_optional(&mut *db).await?;
+    Ok(assemble(db, row.into_iter().collect()).await?.pop())
+}
+
 /// Puts what a job is beside what happened to it. An event whose job was erased in this moment is left out.
 async fn assemble(db: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Event>> {
     let mut ids: Vec<JobId> = rows.iter().filter_map(|row| row.job_id).collect();

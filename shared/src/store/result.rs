@@ -106,6 +106,13 @@ pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, jobs: &[JobId]) -> 
     Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).fetch_all(db).await?)
 }
 
+/// The normalised description of what a job found, unless it has more than `most` characters.
+pub async fn find_media(db: impl PgExecutor<'_>, job: JobId, most: i64) -> Result<Option<Value>> {
+    let sql = "select media from result where job_id = $1 and length(media::text) <= $2";
+    let media: Option<SqlJson<Value>> = sqlx::query_scalar(sql).bind(job).bind(most).fetch_optional(db).await?;
+    Ok(media.map(|media| media.0))
+}
+
 /// The series of one stream of the tenant's job, encoded.
 pub async fn find_series(
     db: impl PgExecutor<'_>,

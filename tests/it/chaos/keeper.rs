@@ -15,7 +15,7 @@ use tokio::time::sleep;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The servers and whoever keeps them running.
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     /// For whoever asks for the process id.
     questions: mpsc::Sender<oneshot::Sender<Option<u32>>>,
     task: JoinHandle<()>,
@@ -23,7 +23,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Keeps these servers running from now on.
-    pub(super) fn new(mut servers: PrivateServers) -> Self {
+    pub(crate) fn new(mut servers: PrivateServers) -> Self {
         let (questions, mut inbox) = mpsc::channel::<oneshot::Sender<Option<u32>>>(1);
         let task = tokio::spawn(async move {
             loop {
@@ -56,7 +56,7 @@ impl Keeper {
     }
 
     /// Ends it as if the power had failed; it is started again.
-    pub(super) async fn restart(&self) {
+    pub(crate) async fn restart(&self) {
         let begun = Instant::now();
         let ended = self.pid().await;
         signal_one(ended, Signal::QUIT);
@@ -78,7 +78,7 @@ impl Keeper {
     }
 
     /// Waits until it answers.
-    pub(super) async fn back(&self, db: &Pool) {
+    pub(crate) async fn back(&self, db: &Pool) {
         let begun = Instant::now();
         while shared::store::ping(db).await.is_err() {
             assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not come back");
@@ -87,7 +87,7 @@ impl Keeper {
     }
 
     /// Stops the servers.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         drop(self.questions);
         self.task.await.expect("the servers were kept to the end");
     }

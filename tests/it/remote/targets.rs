@@ -15,7 +15,7 @@ use super::{Site, submit};
 const TARGETS: &str = include_str!("../../../shared/testdata/ssrf-targets.txt");
 
 /// The targets, each aimed at the listener.
-fn targets(listener: &Listener) -> Vec<String> {
+pub(crate) fn targets(listener: &Listener) -> Vec<String> {
     let lines = TARGETS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let targets: Vec<String> = lines.map(|line| line.replace("{port}", &listener.port().to_string())).collect();
     assert!(targets.len() >= 60, "only {} targets", targets.len());

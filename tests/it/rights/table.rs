@@ -18,6 +18,10 @@ pub(super) enum Object {
     Key,
     /// A session, begun with a key that may manage all of its tenant or by the asker itself.
     Session,
+    /// A webhook.
+    Webhook,
+    /// A delivery to a webhook, as `WEBHOOK/DELIVERY`.
+    Delivery,
     /// A tenant. It belongs to the platform, so none is foreign.
     Tenant,
     /// A queue. It belongs to the platform, too.
@@ -72,7 +76,7 @@ const fn tus(
 }
 
 use Body::{Bytes, Json};
-use Object::{Batch, Job, Key, OpenUpload, Queue, Session, Tenant, Upload};
+use Object::{Batch, Delivery, Job, Key, OpenUpload, Queue, Session, Tenant, Upload, Webhook};
 
 const VERSION: (&str, &str) = ("tus-resumable", "1.0.0");
 const PIECE: &str = "application/offset+octet-stream";
@@ -81,6 +85,7 @@ const NO_OBJECT: Object = Object::Nothing;
 const PATH: &str = r#"{"source": {"type": "path", "path": "/a.wav"}}"#;
 const BATCH: &str = r#"{"jobs": [{"source": {"type": "path", "path": "/a.wav"}}]}"#;
 const NEW_KEY: &str = r#"{"name": "x", "role": "admin", "scopes": ["keys:write"]}"#;
+const NEW_WEBHOOK: &str = r#"{"url": "https://example.com/hook"}"#;
 const FIRST_KEY: &str = r#"{"name": "x", "role": "admin", "platform": true, "scopes": ["tenants:write"]}"#;
 
 /// The sample requests, in the order of the document.
@@ -137,6 +142,18 @@ pub(super) const ROWS: &[Row] = &[
     row("upload_options_of", OpenUpload, NONE, 200),
     tus("head_upload", OpenUpload, &[VERSION], NONE, 200),
     tus("append_upload", OpenUpload, &[VERSION, ("upload-offset", "0")], Bytes(PIECE, "hello"), 204),
+    row("list_webhooks", NO_OBJECT, NONE, 200),
+    row("create_webhook", NO_OBJECT, Json(NEW_WEBHOOK), 201),
+    row("rotate_default_webhook_secret", NO_OBJECT, Json("{}"), 200),
+    row("show_webhook", Webhook, NONE, 200),
+    row("change_webhook", Webhook, Json(r#"{"description": "y"}"#), 200),
+    row("delete_webhook", Webhook, NONE, 204),
+    row("rotate_webhook_secret", Webhook, Json("{}"), 200),
+    row("test_webhook", Webhook, NONE, 202),
+    row("replay_events", Webhook, Json(r#"{"since": "2026-01-01T00:00:00Z"}"#), 202),
+    row("list_deliveries", Webhook, NONE, 200),
+    row("show_delivery", Delivery, NONE, 200),
+    row("redeliver", Delivery, NONE, 202),
     row("show_docs", NO_OBJECT, NONE, 200),
     row("show_docs_file", NO_OBJECT, NONE, 200),
     row("show_openapi", NO_OBJECT, NONE, 200),
@@ -172,9 +189,9 @@ pub(super) const LEAST: &[(&str, Caller)] = &[
     ("queues:read", Caller::Viewer),
     ("keys:read", Caller::Admin),
     ("keys:write", Caller::Admin),
-    ("audit:read", Caller::Admin),
     ("webhooks:read", Caller::Admin),
     ("webhooks:write", Caller::Admin),
+    ("audit:read", Caller::Admin),
     ("queues:write", Caller::Platform),
     ("tenants:read", Caller::Platform),
     ("tenants:write", Caller::Platform),

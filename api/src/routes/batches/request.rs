@@ -3,13 +3,14 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::batch::NewBatch;
-use shared::job::FailureCode;
+use shared::job::{FailureCode, JobWebhook};
 use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
-use crate::extract::object;
+use crate::extract::{object, object_or_null};
 use crate::routes::jobs::request::{CreateJob, check_external_id, check_metadata};
+use crate::routes::webhooks::request::JobWebhookRequest;
 
 /// A batch to be accepted, as one JSON object.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -26,6 +27,9 @@ pub struct CreateBatch {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// Where its end is to be told, besides your webhooks: `batch.completed`, signed with your tenant's default secret.
+    #[serde(default, deserialize_with = "object_or_null")]
+    pub webhook: Option<JobWebhookRequest>,
 }
 
 /// A job of a batch: an object, and nothing else that could be read as one.
@@ -50,12 +54,13 @@ pub fn check(
     external_id: Option<String>,
     metadata: Map<String, Value>,
     total: i32,
+    webhook: Option<JobWebhook>,
 ) -> Result<NewBatch, Error> {
     if let Some(id) = &external_id {
         check_external_id(id, app.limits.external_id_chars)?;
     }
     check_metadata(&metadata, app.limits.metadata_bytes)?;
-    Ok(NewBatch { external_id, metadata, total })
+    Ok(NewBatch { external_id, metadata, total, webhook })
 }
 
 /// Which failed jobs of a batch to run again.

@@ -17,6 +17,7 @@ use super::source::{Checked, SourceRequest};
 use crate::App;
 use crate::extract::{object, object_or_null};
 use crate::instant::check_instant;
+use crate::routes::webhooks::request::JobWebhookRequest;
 
 /// Jobs on a page when the client does not say.
 const DEFAULT_PAGE: i64 = 50;
@@ -57,6 +58,10 @@ pub struct CreateJob {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// Where its end is to be told: `job.succeeded`, `job.failed` or `job.canceled` is posted there, signed with your tenant's
+    /// default secret.
+    #[serde(default, deserialize_with = "object_or_null")]
+    pub webhook: Option<JobWebhookRequest>,
     /// Do not start it later than this instant (RFC 3339); a job that is not started by then is canceled.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -74,6 +79,7 @@ impl CreateJob {
             priority: Priority::default(),
             external_id: None,
             metadata: Map::new(),
+            webhook: None,
             expires_at: None,
         }
     }
@@ -98,6 +104,7 @@ impl CreateJob {
         options.accept.dedup();
         options.check()?;
         let Checked { source, located, sealed } = self.source.check(who, app)?;
+        let webhook = self.webhook.map(|webhook| webhook.check(who, app)).transpose()?;
         Ok(NewJob {
             tenant: who.tenant,
             source,
@@ -110,6 +117,7 @@ impl CreateJob {
             metadata: self.metadata,
             max_attempts: limits.max_attempts,
             expires_at: self.expires_at,
+            webhook,
             audit: None,
         })
     }
@@ -125,7 +133,7 @@ pub fn check_external_id(id: &str, max_chars: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a client's own JSON object.
+/// Checks an object of a client's own: its size as compact JSON, and that PostgreSQL can hold it.
 pub fn check_metadata(metadata: &Map<String, Value>, max_bytes: usize) -> Result<(), Error> {
     let text = serde_json::to_string(metadata).map_err(Error::internal)?;
     if text.len() > max_bytes {
@@ -248,7 +256,7 @@ impl ListQuery {
 
     /// How many jobs to show.
     pub fn limit(&self, max: i64) -> Result<i64, Error> {
-        limit(self.limit, max)
+        page_limit(self.limit, max)
     }
 }
 
@@ -267,11 +275,12 @@ pub struct PageQuery {
 impl PageQuery {
     /// How many items to show.
     pub fn limit(&self, max: i64) -> Result<i64, Error> {
-        limit(self.limit, max)
+        page_limit(self.limit, max)
     }
 }
 
-fn limit(asked: Option<i64>, max: i64) -> Result<i64, Error> {
+/// How many items a page shows, if it may show so many.
+pub fn page_limit(asked: Option<i64>, max: i64) -> Result<i64, Error> {
     match asked {
         None => Ok(DEFAULT_PAGE.min(max)),
         Some(limit) if (1..=max).contains(&limit) => Ok(limit),

@@ -74,6 +74,23 @@ async fn a_name_that_changes_its_mind_gains_nothing() {
 }
 
 #[tokio::test]
+async fn a_message_follows_no_name_that_changes_its_mind() {
+    let origin = Origin::start(|_| ok("good")).await;
+    let forbidden = Forbidden::at(beside([127, 0, 0, 2], origin.port));
+    let names = Names::say(&[&["127.0.0.1"], &["127.0.0.2"]]);
+    let egress = wide(&origin.opened()).resolved_by(&names);
+    let at = url(&format!("http://fickle.example:{}/hook", origin.port));
+    let pinned = egress.pin_for_message(&at).await.unwrap();
+    for _ in 0..3 {
+        let answer = pinned.send(Method::POST, HeaderMap::new(), "message".into()).await.unwrap();
+        assert_eq!(text(answer).await, "good");
+    }
+    assert_eq!(names.asked(), 1);
+    assert!(matches!(egress.pin_for_message(&at).await, Err(Error::NotAllowed(_))));
+    assert!(!forbidden.was_met());
+}
+
+#[tokio::test]
 async fn redirects_do_not_leave_http() {
     let forbidden = Forbidden::everywhere();
     let port = forbidden.port;

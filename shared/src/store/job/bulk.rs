@@ -11,18 +11,23 @@ use sqlx::types::Json;
 use super::{Row, SourceColumns};
 use crate::error::{Code, Error, Result};
 use crate::id::{BatchId, JobId, TenantId, UploadId};
-use crate::job::{Failure, Job, NewJob, Priority};
+use crate::job::{Failure, Job, JobWebhook, NewJob, Priority};
 use crate::store::violates;
 
 /// A job on its way into a batch: a row of `job` as JSON, and its place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Item {
+    /// The job.
+    pub id: JobId,
     /// Its place in the batch, from 1.
     pub batch_number: i32,
     /// The upload it is about, if it is about one.
     pub upload_id: Option<UploadId>,
     /// The client's own name for it.
     pub external_id: Option<String>,
+    /// Where its end is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<JobWebhook>,
     /// The other columns.
     row: serde_json::Value,
 }
@@ -32,7 +37,6 @@ impl Item {
     pub fn new(batch_number: i32, new: &NewJob) -> Self {
         let source = SourceColumns::from(&new.source);
         let row = json!({
-            "id": JobId::new(),
             "profile": new.profile,
             "lane": new.profile.lane(),
             "priority": new.priority as i16,
@@ -49,7 +53,8 @@ impl Item {
             "max_attempts": new.max_attempts,
             "expires_at": new.expires_at,
         });
-        Self { batch_number, upload_id: source.upload, external_id: new.external_id.clone(), row }
+        let (external_id, webhook) = (new.external_id.clone(), new.webhook.clone());
+        Self { id: JobId::new(), batch_number, upload_id: source.upload, external_id, webhook, row }
     }
 }
 
@@ -57,11 +62,11 @@ impl Item {
 pub async fn insert(db: impl PgExecutor<'_>, tenant: TenantId, batch: BatchId, items: &[Item]) -> Result<()> {
     let sql = "insert into job (id, tenant_id, profile, lane, priority, upload_id, path, roots, path_inside, url, sealed, s3_profile,
             s3_bucket, s3_key, options, external_id, metadata, max_attempts, expires_at, rank_at, batch_id, batch_number)
-        select r.id, $1, r.profile, r.lane, r.priority, i.upload_id, r.path, r.roots, r.path_inside, r.url,
+        select i.id, $1, r.profile, r.lane, r.priority, i.upload_id, r.path, r.roots, r.path_inside, r.url,
             decode(r.sealed, 'base64'), r.s3_profile, r.s3_bucket, r.s3_key, r.options, i.external_id, r.metadata, r.max_attempts,
             r.expires_at, clock_timestamp() + r.priority * make_interval(secs => $4), $2, i.batch_number
-        from jsonb_to_recordset($3) as i (batch_number integer, upload_id uuid, external_id text, row jsonb),
-            jsonb_to_record(i.row) as r (id uuid, profile text, lane text, priority smallint, path text, roots text[],
+        from jsonb_to_recordset($3) as i (id uuid, batch_number integer, upload_id uuid, external_id text, row jsonb),
+            jsonb_to_record(i.row) as r (profile text, lane text, priority smallint, path text, roots text[],
                 path_inside text, url text, sealed text, s3_profile text, s3_bucket text, s3_key text, options jsonb, metadata jsonb,
                 max_attempts smallint, expires_at timestamptz)";
     let done = sqlx::query(sql)

@@ -1,0 +1,183 @@
+//! Webhooks and what is sent to them: each verb is one transaction. Endpoints are made and changed here for the API's routes;
+//! deliveries are claimed and ended here for the worker's deliverer. The one place that decides what an answer of an endpoint
+//! means for the delivery and for the endpoint. It sends nothing itself.
+
+mod endpoint;
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+
+pub use endpoint::{Created, Maker, WEBHOOKS_MAX, change, create, redeliver, remove, replay, rotate, test};
+
+use crate::error::{Error, Result};
+use crate::event::EventType;
+use crate::id::{TenantId, WebhookId};
+use crate::sealed::KeyRing;
+use crate::store;
+use crate::store::delivery::turn::{self, Attempted, Claimed, Next, Room};
+use crate::store::webhook::Kind;
+use crate::webhook::{self, DisabledReason, FAILING_MAX, RETRY_AFTER_MAX};
+
+/// Most targets that are looked at in one walk.
+const WALK: i64 = 256;
+/// Most deliveries that are rescued, or canceled, in one statement.
+const BATCH: i64 = 1_000;
+/// The answer of an endpoint that is no more (RFC 9110 section 15.5.11).
+const GONE: i16 = 410;
+
+/// What a round of claiming found.
+#[derive(Debug)]
+pub struct Found {
+    /// Deliveries that are ours now.
+    pub claimed: Vec<Claimed>,
+    /// Where the next walk goes on; none: it begins anew.
+    pub place: Option<WebhookId>,
+}
+
+/// Claims what is due, target after target, from `place` on. Targets of the tenants in `but` are left alone.
+pub async fn claim(db: &PgPool, place: Option<WebhookId>, but: &[TenantId], room: Room) -> Result<Found> {
+    let walked = turn::walk(db, place, but, WALK).await?;
+    let full = walked.len() >= usize::try_from(WALK).unwrap_or(usize::MAX);
+    let mut next = walked.last().map(|target| target.id).filter(|_| full);
+    let mut ready: Vec<WebhookId> = walked.iter().filter(|target| target.ready).map(|target| target.id).collect();
+    let most = usize::try_from(room.slots).unwrap_or(0);
+    if ready.len() > most {
+        // whoever finds no room now is first the next time
+        ready.truncate(most);
+        next = ready.last().copied();
+    }
+    if ready.is_empty() {
+        return Ok(Found { claimed: Vec::new(), place: next });
+    }
+    let mut tx = db.begin().await?;
+    let ours = turn::lock(&mut tx, &ready).await?;
+    let claimed = if ours.is_empty() { Vec::new() } else { turn::claim(&mut tx, &ours, room).await? };
+    tx.commit().await?;
+    Ok(Found { claimed, place: next })
+}
+
+/// How an attempt ended, and what the endpoint asked for.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// What is remembered of it.
+    pub attempted: Attempted,
+    /// How long the endpoint wants to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// What an end came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The endpoint took it.
+    Succeeded,
+    /// It is tried again.
+    Again,
+    /// It was tried for the last time.
+    Failed,
+    /// And the webhook gets nothing any more.
+    Disabled,
+    /// Somebody else has it by now.
+    Lost,
+}
+
+/// Ends an attempt: the delivery waits, or has ended; its target is cleared, counted against, left alone or disabled.
+/// `dice` in `0.0..1.0` spreads.
+pub async fn end(db: &PgPool, claimed: &Claimed, ended: &Ended, dice: f64) -> Result<Outcome> {
+    let success = ended.attempted.error.is_none();
+    let gone = ended.attempted.status == Some(GONE);
+    let next = match webhook::retry_wait(u32::try_from(claimed.tries).unwrap_or(0), dice) {
+        _ if success => Next::Succeeded,
+        Some(wait) if !gone => Next::After(wait.max(ended.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))),
+        _ => Next::Failed,
+    };
+    if success {
+        let ours = turn::end(db, claimed.id, claimed.token, &ended.attempted, next).await?;
+        return Ok(if ours { Outcome::Succeeded } else { Outcome::Lost });
+    }
+    let mut tx = db.begin().await?;
+    if !turn::end(&mut *tx, claimed.id, claimed.token, &ended.attempted, next).await? {
+        return Ok(Outcome::Lost);
+    }
+    let disabled = fail_target(&mut tx, claimed, ended, dice).await?;
+    tx.commit().await?;
+    Ok(match next {
+        _ if disabled => Outcome::Disabled,
+        Next::Succeeded => Outcome::Succeeded,
+        Next::After(_) => Outcome::Again,
+        Next::Failed => Outcome::Failed,
+    })
+}
+
+/// Counts a failure against a target. Whether it was disabled for it. The target of jobs never is: each of them names it anew.
+async fn fail_target(tx: &mut PgConnection, claimed: &Claimed, ended: &Ended, dice: f64) -> Result<bool> {
+    let Some(failing) = turn::count_failure(&mut *tx, claimed.webhook).await? else { return Ok(false) };
+    let reason = if claimed.kind == Kind::Job || failing.disabled_at.is_some() {
+        None
+    } else if ended.attempted.status == Some(GONE) {
+        Some(DisabledReason::Gone)
+    } else {
+        (failing.seconds >= FAILING_MAX.as_secs_f64()).then_some(DisabledReason::Failing)
+    };
+    if let Some(reason) = reason {
+        if store::webhook::disable(&mut *tx, claimed.webhook, reason).await? {
+            tell_disabled(tx, claimed.tenant, claimed.webhook, reason).await?;
+        }
+        return Ok(true);
+    }
+    let own = webhook::circuit_pause(u32::try_from(failing.failures).unwrap_or(0));
+    // it asked for a pause, which holds for all of its deliveries, but is not believed for hours
+    let asked = ended.retry_after.unwrap_or_default().min(webhook::PAUSE_MAX);
+    let pause = own.mul_f64(1.0 + dice.clamp(0.0, 1.0) / 5.0).max(asked);
+    if !pause.is_zero() {
+        turn::pause(tx, claimed.webhook, pause).await?;
+    }
+    Ok(false)
+}
+
+async fn tell_disabled(tx: &mut PgConnection, tenant: TenantId, id: WebhookId, reason: DisabledReason) -> Result<()> {
+    let Some(webhook) = store::webhook::find(&mut *tx, tenant, id).await? else { return Ok(()) };
+    let data = json!({"webhook": {
+        "id": id, "url": webhook.url, "description": webhook.description, "reason": reason.as_str(),
+        "failing_since": webhook.failing_since, "disabled_at": webhook.disabled_at,
+    }});
+    store::event::insert(tx, tenant, EventType::WebhookDisabled, &data).await.map(drop)
+}
+
+/// One round of keeping house: takes deliveries from deliverers that fell silent, and ends those that wait for webhooks that
+/// were disabled. Returns how many of both; call again while there are many.
+pub async fn tidy(db: &PgPool) -> Result<u64> {
+    let rescued = turn::rescue(db, webhook::TRIES_MAX, BATCH).await?;
+    Ok(rescued + store::delivery::cancel_idle(db, BATCH).await?)
+}
+
+/// One round of erasing what nobody asks for any more: deleted webhooks, targets that no job names. Returns how many rows
+/// went; call again while there are many.
+pub async fn prune(db: &PgPool) -> Result<u64> {
+    let mut tx = db.begin().await?;
+    let erased = store::webhook::erase(&mut tx, BATCH).await?;
+    tx.commit().await?;
+    Ok(erased + store::webhook::prune_targets(db, BATCH).await?)
+}
+
+/// Seals URLs and secrets anew that were sealed under another key than the first one, so that the operator can drop that. How
+/// many were.
+pub async fn reseal(db: &PgPool, keys: &KeyRing) -> Result<usize> {
+    let Some(head) = keys.head() else { return Ok(0) };
+    let mut done = 0;
+    for stale in store::webhook::seal::list_stale(db, &head, BATCH).await? {
+        match keys.open(stale.tenant, &stale.sealed) {
+            Ok(plain) => {
+                let sealed = keys.seal(rand::random(), stale.tenant, &plain);
+                let sealed = sealed.ok_or_else(|| Error::internal("nothing was sealed"))?;
+                store::webhook::seal::replace(db, &stale, &sealed).await?;
+                done += 1;
+            }
+            Err(error) => {
+                tracing::error!(%error, tenant = %stale.tenant, "the URL or a secret of a webhook cannot be opened");
+            }
+        }
+    }
+    Ok(done)
+}

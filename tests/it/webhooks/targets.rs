@@ -1,0 +1,57 @@
+//! Whom nothing is sent to: every target of `shared/testdata/ssrf-targets.txt`, as an endpoint and as a job's webhook; a name
+//! whose addresses change between check and delivery. A listener on loopback says whether anybody came.
+
+use serde_json::json;
+use tests::Installation;
+use tests::listener::Listener;
+
+use super::{Site, a_moment};
+use crate::remote::targets::targets;
+
+#[tokio::test]
+async fn no_forbidden_target_is_taken() {
+    let (site, listener) = (Site::new().await, Listener::start());
+    site.http.post("/api/v1/webhooks/default-secret", &json!({})).await;
+    let (own, _) = site.hook("/own", &["batch.completed"]).await;
+    let targets = targets(&listener);
+    for target in &targets {
+        site.http.post("/api/v1/webhooks", &json!({"url": target})).await.problem(400, "url_not_allowed");
+        let changed = site.http.patch(&format!("/api/v1/webhooks/{own}"), &json!({"url": target})).await;
+        changed.problem(400, "url_not_allowed");
+        let job = json!({"source": {"type": "path", "path": "/a.wav"}, "webhook": {"url": target}});
+        site.http.post("/api/v1/jobs", &job).await.problem(400, "url_not_allowed");
+    }
+    println!("{} targets refused", targets.len());
+    assert_eq!(listener.heard(), 0);
+}
+
+/// What an API took that knew other rules is judged again by the deliverer, at every attempt: so it is with a name that points
+/// elsewhere by then.
+#[tokio::test]
+async fn what_was_taken_once_is_judged_at_every_attempt() {
+    let (installation, listener) = (Installation::new().await, Listener::start());
+    let open = format!("127.0.0.0/8:{port},[::1/128]:{port}", port = listener.port());
+    let (_api, http) = installation.api(&[("EGRESS_SCHEMES", "https,http"), ("EGRESS_ALLOW_CIDRS", &open)]);
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut hooks = Vec::new();
+    for host in ["127.0.0.1", "localhost", "[::1]", own.as_str()] {
+        let url = format!("http://{host}:{}/hook", listener.port());
+        let made = http.post("/api/v1/webhooks", &json!({"url": url, "events": ["batch.completed"]})).await;
+        if made.status == 201 {
+            hooks.push(made.json["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    assert!(hooks.len() >= 3, "{hooks:?}");
+    let worker = installation.worker(&[("EGRESS_SCHEMES", "https,http")]);
+    let receiver = tests::receiver::Receiver::start();
+    let tenant = super::tenant(&installation, &http).await;
+    let site = Site { receiver, http, installation, tenant, _api, worker };
+    site.happen(1).await;
+    for hook in &hooks {
+        let shown = site.delivery(hook, |d| d["attempts"] == 1 && d["state"] == "pending").await;
+        let error = shown["last_error"].as_str().expect("a reason");
+        assert!(!error.contains("127.0.0.1:0") && shown["last_status"].is_null(), "{shown}");
+    }
+    a_moment().await;
+    assert_eq!(listener.heard(), 0);
+}

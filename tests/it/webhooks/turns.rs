@@ -1,0 +1,186 @@
+//! Whose turn it is: what is claimed, for whom and how much, who may end it, and what comes to an end. Without a deliverer: the
+//! test claims itself, so that every moment is its own.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::delivery::{self, Ended, Outcome};
+use shared::event::EventType;
+use shared::id::{TenantId, WebhookId};
+use shared::store::delivery::turn::{Attempted, Claimed, Room};
+use shared::{lifecycle, store};
+use tests::{Http, Installation, Program};
+
+use super::{hook, id, tenant};
+
+/// An installation without workers.
+struct Stage {
+    installation: Installation,
+    http: Http,
+    tenant: TenantId,
+    _api: Program,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let installation = Installation::new().await;
+        let (api, http) = installation.api(&[]);
+        let tenant = tenant(&installation, &http).await;
+        Self { installation, http, tenant, _api: api }
+    }
+
+    async fn hook(&self) -> WebhookId {
+        id(&hook(&self.http, "https://example.com/hook", &["batch.completed"]).await.0)
+    }
+
+    async fn happen(&self, count: usize) {
+        let db = &self.installation.db;
+        for _ in 0..count {
+            let data = json!({"batch": {}});
+            store::event::insert(db, self.tenant, EventType::BatchCompleted, &data).await.expect("inserts");
+        }
+        lifecycle::publish(db).await.expect("publishes");
+    }
+
+    async fn claim(&self, slots: i64) -> Vec<Claimed> {
+        self.claim_from(None, slots).await.claimed
+    }
+
+    async fn claim_from(&self, place: Option<WebhookId>, slots: i64) -> delivery::Found {
+        let room = Room { slots, per_target: 4, lease: Duration::from_secs(30) };
+        delivery::claim(&self.installation.db, place, &[], room).await.expect("claims")
+    }
+
+    async fn end(&self, claimed: &Claimed, status: i16) -> Outcome {
+        let error = (status >= 300).then(|| "no".to_owned());
+        let attempted =
+            Attempted { status: Some(status), error, latency: Duration::from_millis(5), response: Some(String::new()) };
+        let ended = Ended { attempted, retry_after: None };
+        delivery::end(&self.installation.db, claimed, &ended, 0.5).await.expect("ends")
+    }
+
+    async fn states(&self) -> Vec<(String, i64)> {
+        let sql = "select state, count(*) from delivery group by state order by state";
+        sqlx::query_as(sql).fetch_all(&self.installation.db).await.expect("counts")
+    }
+
+    async fn shift(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.installation.db).await.expect("time passes");
+    }
+}
+
+const OVER: &str = "update delivery set lease_until = clock_timestamp() - interval '1 second' where state = 'sending'";
+
+#[tokio::test]
+async fn four_are_on_their_way_and_one_after_a_failure() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(10).await;
+    let first = stage.claim(100).await;
+    assert_eq!(first.len(), 4);
+    assert!(stage.claim(100).await.is_empty(), "whoever claims");
+    assert_eq!(stage.end(&first[0], 200).await, Outcome::Succeeded);
+    let next = stage.claim(100).await;
+    assert_eq!(next.len(), 1, "one has ended, one follows");
+    assert_eq!(stage.end(&next[0], 500).await, Outcome::Again);
+    for claimed in &first[1..] {
+        assert!(stage.claim(100).await.is_empty(), "it failed last: one at a time");
+        assert_eq!(stage.end(claimed, 500).await, Outcome::Again);
+    }
+    let probe = stage.claim(100).await;
+    assert_eq!(probe.len(), 1);
+    assert!(stage.claim(100).await.is_empty());
+    assert_eq!(stage.end(&probe[0], 200).await, Outcome::Succeeded);
+    assert_eq!(stage.claim(100).await.len(), 4, "a success makes up for it");
+}
+
+#[tokio::test]
+async fn claims_at_the_same_time_are_counted_one_after_the_other() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(40).await;
+    let claims = futures::future::join_all((0..8).map(|_| stage.claim(10))).await;
+    assert_eq!(claims.iter().map(Vec::len).sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn an_end_that_comes_late_changes_nothing() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(1).await;
+    let late = stage.claim(1).await.remove(0);
+    stage.shift(OVER).await;
+    assert_eq!(delivery::tidy(&stage.installation.db).await.expect("tidies"), 1);
+    assert_eq!(stage.end(&late, 200).await, Outcome::Lost, "nobody has it");
+    let again = stage.claim(1).await.remove(0);
+    assert_eq!((again.id, again.attempts), (late.id, 2));
+    assert_eq!(stage.end(&late, 410).await, Outcome::Lost, "somebody else has it");
+    assert_eq!(stage.states().await, [("sending".to_owned(), 1)]);
+    assert_eq!(stage.end(&again, 200).await, Outcome::Succeeded);
+    assert_eq!(stage.end(&again, 500).await, Outcome::Lost, "it has ended");
+    assert_eq!(stage.states().await, [("succeeded".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn each_target_gets_one_before_any_gets_two() {
+    let stage = Stage::new().await;
+    let hooks = [stage.hook().await, stage.hook().await, stage.hook().await];
+    stage.happen(5).await;
+    let mut place = None;
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        let found = stage.claim_from(place, 1).await;
+        turns.push(found.claimed[0].webhook);
+        place = found.place;
+    }
+    turns.sort();
+    assert_eq!(turns, hooks, "one slot goes around");
+    let mut three: Vec<WebhookId> = stage.claim(3).await.iter().map(|claimed| claimed.webhook).collect();
+    three.sort();
+    assert_eq!(three, hooks);
+    let room = Room { slots: 10, per_target: 4, lease: Duration::from_secs(30) };
+    let busy = delivery::claim(&stage.installation.db, None, &[stage.tenant], room).await.expect("claims");
+    assert!(busy.claimed.is_empty(), "a tenant that has enough waits");
+}
+
+#[tokio::test]
+async fn what_kills_deliverers_comes_to_an_end() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(1).await;
+    for number in 1..=10 {
+        assert_eq!(stage.claim(1).await.len(), 1, "try {number}");
+        stage.shift(OVER).await;
+        delivery::tidy(&stage.installation.db).await.expect("tidies");
+    }
+    assert!(stage.claim(1).await.is_empty());
+    assert_eq!(stage.states().await, [("failed".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn deliveries_are_forgotten_before_their_events() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(3).await;
+    let (db, day) = (&stage.installation.db, Duration::from_secs(24 * 3600));
+    assert_eq!(store::delivery::prune(db, day, 10).await.expect("prunes"), 0);
+    stage.shift("update event set occurred_at = occurred_at - interval '2 days' where sequence < 3").await;
+    assert_eq!(store::delivery::prune(db, day, 10).await.expect("prunes"), 2);
+    assert_eq!(stage.states().await, [("pending".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn targets_of_jobs_live_as_long_as_a_job_names_them() {
+    let stage = Stage::new().await;
+    stage.http.post("/api/v1/webhooks/default-secret", &json!({})).await;
+    let body = json!({"source": {"type": "path", "path": "/a.wav"}, "webhook": {"url": "https://example.com/a"}});
+    let job = stage.http.post("/api/v1/jobs", &body).await;
+    assert_eq!(job.status, 202, "{}", job.text);
+    stage.shift("update webhook set updated_at = updated_at - interval '2 hours'").await;
+    let (db, count) = (&stage.installation.db, "select count(*) from webhook");
+    delivery::prune(db).await.expect("prunes");
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(db).await.expect("counts"), 1);
+    stage.http.delete(&format!("/api/v1/jobs/{}", job.json["id"].as_str().expect("an id"))).await;
+    delivery::prune(db).await.expect("prunes");
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(db).await.expect("counts"), 0);
+}
