@@ -11,6 +11,7 @@ pub mod session;
 pub mod submit;
 pub mod tenants;
 pub mod watch;
+pub mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -100,6 +101,8 @@ pub enum Command {
     Tenants(tenants::TenantsArgs),
     /// Show the audit trail, follow it, export it, or erase what is old in it
     Audit(audit::AuditArgs),
+    /// Post events to a program on this machine, signed as webhooks are
+    Webhooks(webhooks::WebhooksArgs),
     /// Bring the database schema up to date
     Migrate(admin::MigrateArgs),
     /// Make the first admin key of an installation and print it
@@ -173,6 +176,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             Some(prune) => audit::erase(prune).await?,
             None => audit::show(&client()?, args.list).await?,
         },
+        Command::Webhooks(args) => webhooks::run(&client()?, args).await?,
         Command::Migrate(args) => admin::migrate(args).await.context("the schema was not brought up to date")?,
         Command::Bootstrap(args) => admin::bootstrap(args).await?,
         Command::Keygen => admin::keygen(),

@@ -161,7 +161,12 @@ enum Data<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         metadata: Option<&'a Value>,
     },
-    Other(&'a Map<String, Value>),
+    Other {
+        #[serde(flatten)]
+        about: &'a Map<String, Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metadata: Option<&'a Value>,
+    },
 }
 
 /// The body that tells of `event`, as it is signed and sent. `media` is null if it would make it larger than
@@ -175,7 +180,7 @@ pub fn body(event: &Event, beside: &Beside) -> serde_json::Result<String> {
             About::Job { job } => {
                 Data::Job { job, media, result_url: beside.result_url.as_deref(), metadata: beside.metadata.as_ref() }
             }
-            About::Other(other) => Data::Other(other),
+            About::Other(about) => Data::Other { about, metadata: beside.metadata.as_ref() },
         };
         let (r#type, timestamp, sequence) = (event.kind, event.timestamp, event.sequence);
         serde_json::to_string(&Body { r#type, timestamp, sequence, data })

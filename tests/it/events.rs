@@ -101,7 +101,7 @@ async fn publishers_take_turns_and_nobody_waits() {
     let (installation, tenant, _) = queued().await;
     let mut turn = installation.db.begin().await.expect("begins");
     assert_eq!(store::event::take_turn(&mut turn).await.expect("looks"), Some(0));
-    assert_eq!(store::event::number(&mut turn, 0, 10).await.expect("numbers"), 1);
+    assert_eq!(store::event::number(&mut turn, 0, 10).await.expect("numbers").count, 1);
     assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes"), 0, "another has the turn");
     assert!(after(&installation, Of::Tenant(tenant), 0).await.is_empty(), "not before it is in force");
     turn.rollback().await.expect("rolls back");

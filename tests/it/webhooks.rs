@@ -27,7 +27,7 @@ struct Site {
     http: Http,
     installation: Installation,
     tenant: TenantId,
-    _api: Program,
+    api: Program,
     worker: Program,
 }
 
@@ -50,7 +50,7 @@ impl Site {
         let (api, http) = installation.api(&egress);
         let worker = installation.worker(&[&egress[..], settings].concat());
         let tenant = tenant(&installation, &http).await;
-        Self { receiver, http, installation, tenant, _api: api, worker }
+        Self { receiver, http, installation, tenant, api, worker }
     }
 
     /// Makes a webhook of these events at a path of the receiver. Its id and secret.

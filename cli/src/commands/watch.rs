@@ -30,7 +30,8 @@ pub struct WatchArgs {
     json: bool,
 }
 
-fn kind(word: &str) -> Result<EventType, String> {
+/// Reads the type of an event.
+pub fn kind(word: &str) -> Result<EventType, String> {
     word.parse().map_err(|()| {
         let known: Vec<&str> = EventType::ALL.into_iter().map(EventType::as_str).collect();
         format!("the types are {}", known.join(", "))

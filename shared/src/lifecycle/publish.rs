@@ -14,13 +14,14 @@ pub const PUBLISH_BATCH: i64 = 500;
 pub async fn publish(db: &PgPool) -> Result<i64> {
     let mut tx = db.begin().await?;
     let Some(last) = store::event::take_turn(&mut tx).await? else { return Ok(0) };
-    let mut published = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
+    let numbered = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
+    let mut published = numbered.count;
     if published == 0 {
         return Ok(0);
     }
-    if store::batch::complete_after(&mut *tx, last).await? > 0 {
+    if numbered.ends && store::batch::complete_after(&mut *tx, last).await? > 0 {
         // the ends of batches follow those of their last jobs at once
-        published += store::event::number(&mut tx, last + published, PUBLISH_BATCH).await?;
+        published += store::event::number(&mut tx, last + published, PUBLISH_BATCH).await?.count;
     }
     store::delivery::insert_for(&mut tx, last, last + published).await?;
     tx.commit().await?;

@@ -170,15 +170,24 @@ pub async fn take_turn(tx: &mut PgConnection) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar("select last from event_counter for update skip locked").fetch_optional(tx).await?)
 }
 
-/// Gives places after `last` to up to `limit` events, in the order they were written, and returns how many. The caller has
-/// the turn.
-pub async fn number(tx: &mut PgConnection, last: i64, limit: i64) -> Result<i64> {
+/// Events that were given their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Numbered {
+    /// How many.
+    pub count: i64,
+    /// Whether one of them is the end of a job.
+    pub ends: bool,
+}
+
+/// Gives places after `last` to up to `limit` events, in the order they were written. The caller has the turn.
+pub async fn number(tx: &mut PgConnection, last: i64, limit: i64) -> Result<Numbered> {
     let sql = "with fresh as (select number, row_number() over (order by number) as place from
             (select number from event where sequence is null order by number limit $2) oldest),
-        placed as (update event set sequence = $1 + fresh.place from fresh where event.number = fresh.number returning 1),
+        placed as (update event set sequence = $1 + fresh.place from fresh where event.number = fresh.number returning type),
         moved as (update event_counter set last = $1 + (select count(*) from fresh) where exists (select from fresh))
-        select count(*) from placed";
-    Ok(sqlx::query_scalar(sql).bind(last).bind(limit).fetch_one(tx).await?)
+        select count(*) as count, coalesce(bool_or(type in ('job.succeeded', 'job.failed', 'job.canceled')), false) as ends
+        from placed";
+    Ok(sqlx::query_as(sql).bind(last).bind(limit).fetch_one(tx).await?)
 }
 
 /// Writes an event about something that has no trigger. `data` is an object with one member, named as the type begins.

@@ -83,6 +83,7 @@ fn ended() -> Event {
         attempt: 1,
         max_attempts: 5,
         external_id: None,
+        batch_id: None,
         metadata: Map::new(),
         created_at: DateTime::UNIX_EPOCH,
         started_at: None,

@@ -109,3 +109,31 @@ async fn nobody_is_told_of_other_tenants() {
     a_moment().await;
     assert!(site.receiver.messages("/ours").is_empty());
 }
+
+#[tokio::test]
+async fn the_end_of_a_batch_is_told_once_and_those_of_its_jobs_where_they_say() {
+    let site = Site::new().await;
+    let file = wav(&site.installation);
+    let source = json!({"type": "path", "path": file});
+    let own = json!({"url": site.receiver.url("/job"), "metadata": {"n": 2}});
+    let batch = json!({
+        "jobs": [{"source": source}, {"source": source, "webhook": own}],
+        "webhook": {"url": site.receiver.url("/batch?token=secret"), "metadata": {"night": 1}},
+    });
+    site.http.post("/api/v1/batches", &batch).await.problem(409, "no_webhook_secret");
+    site.http.post("/api/v1/webhooks/default-secret", &json!({})).await;
+    site.hook("/all", &["batch.completed"]).await;
+    let made = site.http.post("/api/v1/batches", &batch).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let sent = site.messages("/batch?token=secret", 1).await.remove(0).json();
+    assert_eq!((&sent["type"], &sent["data"]["batch"]["id"]), (&json!("batch.completed"), &made.json["id"]));
+    assert_eq!(sent["data"]["batch"]["counts"]["succeeded"], 2);
+    assert_eq!(sent["data"]["metadata"], json!({"night": 1}));
+    let job = site.messages("/job", 1).await.remove(0).json();
+    assert_eq!((&job["type"], &job["data"]["metadata"]), (&json!("job.succeeded"), &json!({"n": 2})));
+    assert_eq!(job["data"]["job"]["batch_id"], made.json["id"]);
+    let all = site.messages("/all", 1).await.remove(0).json();
+    assert_eq!((&all["data"]["batch"], &all["sequence"]), (&sent["data"]["batch"], &sent["sequence"]));
+    a_moment().await;
+    assert_eq!(site.messages("/batch?token=secret", 1).await.len(), 1, "once");
+}

@@ -131,3 +131,33 @@ async fn keys_of_the_operator_can_be_rotated_beneath_webhooks() {
     let message = site.messages("/hook", 1).await.remove(0);
     assert!(verifies(&secret, &message));
 }
+
+#[tokio::test]
+async fn probectl_posts_events_to_this_machine_as_a_webhook_would() {
+    let mut site = Site::new().await;
+    // a receiver that the service itself may not reach
+    let laptop = tests::receiver::Receiver::start();
+    let mut probectl = site.installation.probectl(&site.http, &["webhooks", "listen", &laptop.url("/mine")]);
+    let secret = probectl.wait_for(
+        |line| line.split_once("secret  ").map(|(_, secret)| secret.trim().trim_end_matches('"').to_owned()),
+        "the secret",
+    );
+    let listens = |line: &str| (line.contains("handled") && line.contains("/api/v1/events")).then_some(());
+    site.api.wait_for(listens, "it listens");
+    let file = super::wav(&site.installation);
+    let (hook, hooked) = site.hook("/hook", &["job.succeeded"]).await;
+    assert!(!hook.is_empty() && !hooked.is_empty());
+    let job = site.http.post("/api/v1/jobs", &json!({"source": {"type": "path", "path": file}})).await;
+    let real = site.messages("/hook", 1).await.remove(0);
+    crate::recovery::until("it arrives", async || laptop.messages("/mine").len() == 1).await;
+    let message = laptop.messages("/mine").remove(0);
+    assert!(verifies(&secret, &message), "{message:?}");
+    let (mut sent, mut wanted) = (message.json(), real.json());
+    assert_eq!(sent["data"]["job"]["id"], job.json["id"]);
+    // the addresses differ: the worker was told of none
+    for body in [&mut sent, &mut wanted] {
+        assert!(body["data"]["result_url"].take().as_str().expect("a URL").ends_with("/result"));
+    }
+    assert_eq!(sent, wanted, "the same body");
+    probectl.wait_for(|line| line.contains("job.succeeded").then_some(()), "the line");
+}

@@ -31,7 +31,7 @@ async fn no_forbidden_target_is_taken() {
 async fn what_was_taken_once_is_judged_at_every_attempt() {
     let (installation, listener) = (Installation::new().await, Listener::start());
     let open = format!("127.0.0.0/8:{port},[::1/128]:{port}", port = listener.port());
-    let (_api, http) = installation.api(&[("EGRESS_SCHEMES", "https,http"), ("EGRESS_ALLOW_CIDRS", &open)]);
+    let (api, http) = installation.api(&[("EGRESS_SCHEMES", "https,http"), ("EGRESS_ALLOW_CIDRS", &open)]);
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut hooks = Vec::new();
     for host in ["127.0.0.1", "localhost", "[::1]", own.as_str()] {
@@ -45,7 +45,7 @@ async fn what_was_taken_once_is_judged_at_every_attempt() {
     let worker = installation.worker(&[("EGRESS_SCHEMES", "https,http")]);
     let receiver = tests::receiver::Receiver::start();
     let tenant = super::tenant(&installation, &http).await;
-    let site = Site { receiver, http, installation, tenant, _api, worker };
+    let site = Site { receiver, http, installation, tenant, api, worker };
     site.happen(1).await;
     for hook in &hooks {
         let shown = site.delivery(hook, |d| d["attempts"] == 1 && d["state"] == "pending").await;
