@@ -63,3 +63,9 @@ uploads: ## Measure uploads of 2 GiB by tus and raw, as ratios to nginx's DAV PU
 	@exec bench/uploads.sh
 
 .PHONY: uploads
+
+images: ## Build the container images of API and worker; ENGINE=podman works too
+	$(or $(ENGINE),docker) build -f Dockerfile.api -t ffprobe-api:local .
+	$(or $(ENGINE),docker) build -f Dockerfile.worker -t ffprobe-worker:local .
+
+.PHONY: images

@@ -14,10 +14,13 @@ cargo fmt --all --check
 
 step "shell scripts"
 if have shellcheck; then
-  shellcheck scripts/*.sh .ci/run
+  shellcheck scripts/*.sh compose/*.sh compose/*/*.sh .ci/run
 else
   echo "skipped: shellcheck is not installed (apt-get install shellcheck)"
 fi
+
+step "Dockerfiles and compose files"
+scripts/containers.sh
 
 step "dependencies: bans, licences, sources"
 if have cargo-deny; then

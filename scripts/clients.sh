@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests run that other people wrote, beneath target/clients: tus-js-client and tuspy for uploads; the
-# libraries of Standard Webhooks; redocly, schemathesis and makers of clients for the contract. From npm, and from PyPI in
-# Python environments. Versions stand in tests/clients/ and tests/contract/. scripts/setup.sh calls it for the tests; quick
-# and silent when nothing is missing. It changes nothing else on the machine.
+# libraries of Standard Webhooks; redocly, schemathesis and makers of clients for the contract; linters of Dockerfiles and
+# compose files. From npm, and from PyPI in Python environments. Versions stand in tests/clients/, tests/contract/ and
+# tests/containers/. scripts/setup.sh calls it for the tests; quick and silent when nothing is missing. It changes nothing
+# else on the machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly clients=${CARGO_TARGET_DIR:-target}/clients
@@ -46,3 +47,5 @@ install_node tests/clients/package.json "$clients/node" "uploads and webhooks"
 install_python tests/clients/requirements.txt "$clients/venv" "uploads and webhooks"
 install_node tests/contract/package.json "$clients/contract-node" "the contract"
 install_python tests/contract/requirements.txt "$clients/contract-venv" "the contract"
+install_node tests/containers/package.json "$clients/containers-node" "the compose files"
+install_python tests/containers/requirements.txt "$clients/containers-venv" "the images"

@@ -17,16 +17,16 @@ use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::store::Pool;
 use shared::store::role::Privilege;
-use shared::{store, telemetry};
-use tokio::net::{TcpListener, TcpStream};
+use shared::{healthcheck, store, telemetry, watchdog};
+use tokio::net::TcpListener;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Openapi) => print(api::openapi::document()),
         Some(Command::Rights) => print(api::openapi::rights::page()),
-        Some(Command::Healthcheck) => run(healthcheck(cli.serve)),
-        None => run(serve(cli.serve)),
+        Some(Command::Healthcheck) => run(ask_server(cli.serve)),
+        None => run(async { watchdog::over(Box::pin(serve(cli.serve))).await.context("cannot start the watchdog")? }),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -168,19 +168,6 @@ async fn check_privilege(db: &Pool) -> anyhow::Result<Privilege> {
 }
 
 /// Asks the server with the same settings whether it is ready; for container health checks, so that images need no curl.
-async fn healthcheck(args: ServeArgs) -> anyhow::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let host = if args.api_host.is_unspecified() { "127.0.0.1".to_owned() } else { args.api_host.to_string() };
-    let ask = async {
-        let mut stream = TcpStream::connect((host.as_str(), args.api_port)).await?;
-        stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.take(64 * 1024).read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await.context("no answer within 5 s")??;
-    match answer.split(' ').nth(1) {
-        Some("200") => Ok(()),
-        other => bail!("not ready: HTTP {}", other.unwrap_or("without a status")),
-    }
+async fn ask_server(args: ServeArgs) -> anyhow::Result<()> {
+    healthcheck::ask(SocketAddr::new(args.api_host, args.api_port), "/health/ready").await
 }

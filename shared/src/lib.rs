@@ -8,15 +8,17 @@
 //!                                               do not import each other
 //! 1  job · batch · event · media · packets · frames · completeness · access · audit · upload · limit · webhook
 //!                                               words and rules: no I/O, no clock, no async
-//! 0  id · error · config · sealed · telemetry · shutdown
+//! 0  id · error · config · sealed · telemetry · healthcheck · watchdog · shutdown
 //! ```
 
 pub mod config;
 pub mod error;
+pub mod healthcheck;
 pub mod id;
 pub mod sealed;
 pub mod shutdown;
 pub mod telemetry;
+pub mod watchdog;
 
 pub mod access;
 pub mod audit;

@@ -50,17 +50,23 @@ pub fn registry(version: &'static str) -> Registry {
     registry
 }
 
-/// Binds the address of `METRICS_ADDR`; `None` if it is turned off.
-pub async fn bind_metrics(args: &TelemetryArgs) -> Result<Option<TcpListener>, ConfigError> {
-    if args.metrics_addr.is_empty() {
+/// The address of `METRICS_ADDR`; `None` if it is turned off.
+pub fn metrics_address(args: &TelemetryArgs) -> Result<Option<SocketAddr>, ConfigError> {
+    let text = &args.metrics_addr;
+    if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |problem: String| {
-        ConfigError::new("METRICS_ADDR", problem, "write ADDRESS:PORT with a free port, or leave it empty")
-    };
-    let addr: SocketAddr =
-        args.metrics_addr.parse().map_err(|_| wrong(format!("'{}' is not ADDRESS:PORT", args.metrics_addr)))?;
-    TcpListener::bind(addr).await.map(Some).map_err(|e| wrong(format!("cannot listen on {addr}: {e}")))
+    text.parse().map(Some).map_err(|_| wrong_address(format!("'{text}' is not ADDRESS:PORT")))
+}
+
+/// Binds the address of `METRICS_ADDR`; `None` if it is turned off.
+pub async fn bind_metrics(args: &TelemetryArgs) -> Result<Option<TcpListener>, ConfigError> {
+    let Some(addr) = metrics_address(args)? else { return Ok(None) };
+    TcpListener::bind(addr).await.map(Some).map_err(|e| wrong_address(format!("cannot listen on {addr}: {e}")))
+}
+
+fn wrong_address(problem: String) -> ConfigError {
+    ConfigError::new("METRICS_ADDR", problem, "write ADDRESS:PORT with a free port, or leave it empty")
 }
 
 /// Serves `/metrics` and `/health/live` until the process ends.

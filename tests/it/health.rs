@@ -1,7 +1,12 @@
-//! `/health`, `/health/live`, `/health/ready`, `/api/v1/probe/health`, `/metrics`.
+//! `/health`, `/health/live`, `/health/ready`, `/api/v1/probe/health`, `/metrics`, and the subcommand `healthcheck`.
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::Installation;
+use tests::{Installation, Program, binaries};
 
 #[tokio::test]
 async fn the_checklists_health_calls_answer() {
@@ -64,7 +69,7 @@ async fn a_draining_process_is_not_ready_and_finishes_what_is_open() {
         async move { http.get(&format!("/api/v1/jobs/{id}?wait=30")).await }
     });
     api.wait_for(|line| line.contains("job accepted").then_some(()), "job accepted");
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     api.signal(Signal::TERM);
     let answer = waiting.await.expect("answers");
     assert_eq!(
@@ -99,4 +104,70 @@ async fn metrics_have_a_port_of_their_own() {
         }
         assert!(text.ends_with("# EOF\n"));
     }
+}
+
+#[tokio::test]
+async fn a_process_is_asked_by_its_own_binary() {
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[]);
+    let mut worker = installation.worker(&[]);
+    let port = http.url().rsplit_once(':').expect("a port").1.to_owned();
+    let metrics = worker.wait_for_line("metrics")["addr"].as_str().expect("an address").to_owned();
+    let ask = |binary: &str, name: &str, value: &str| {
+        let mut environment = installation.environment();
+        environment.push((name.to_owned(), value.to_owned()));
+        let mut asker = Program::start("healthcheck", &binaries::path(binary), &["healthcheck"], &environment);
+        (asker.wait().success(), asker.log())
+    };
+    for (binary, name, value) in
+        [("ffprobe-api", "API_PORT", port.as_str()), ("ffprobe-worker", "METRICS_ADDR", metrics.as_str())]
+    {
+        let (well, log) = ask(binary, name, value);
+        assert!(well, "{binary}: {log}");
+    }
+    let (well, log) = ask("ffprobe-worker", "METRICS_ADDR", "");
+    assert!(!well && log.contains("METRICS_ADDR is empty"), "{log}");
+
+    // what is stuck takes connections and says nothing
+    worker.signal(Signal::STOP);
+    api.signal(Signal::STOP);
+    assert!(!ask("ffprobe-worker", "METRICS_ADDR", &metrics).0);
+    assert!(!ask("ffprobe-api", "API_PORT", &port).0);
+    worker.signal(Signal::CONT);
+    api.signal(Signal::CONT);
+    assert!(ask("ffprobe-worker", "METRICS_ADDR", &metrics).0);
+    worker.stop();
+    api.stop();
+    assert!(!ask("ffprobe-worker", "METRICS_ADDR", &metrics).0, "nobody is there");
+}
+
+/// Nobody takes what it logs, and the pipe is full: so whoever wants to say something waits for ever.
+#[tokio::test]
+async fn a_process_that_is_stuck_ends_itself() {
+    /// Half a minute of silence and the last words, on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(90);
+    /// What a pipe holds (pipe(7)).
+    const FULL: usize = 64 * 1024;
+    let installation = Installation::new().await;
+    let mut pipes = Vec::new();
+    let mut children = ["ffprobe-api", "ffprobe-worker"].map(|binary| {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(&[b'\n'; FULL]).expect("fills");
+        pipes.push(reader);
+        let mut command = Command::new(binaries::path(binary));
+        command.env_clear().env("PATH", std::env::var("PATH").expect("PATH is set")).envs(installation.environment());
+        command.stdout(writer).stderr(Stdio::null()).spawn().expect("starts")
+    });
+    let begun = Instant::now();
+    for child in &mut children {
+        let status = loop {
+            match child.try_wait().expect("waits") {
+                Some(status) => break status,
+                None if begun.elapsed() > PATIENCE => break child.kill().and_then(|()| child.wait()).expect("killed"),
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        assert_eq!(status.signal(), Some(6), "{status}");
+    }
+    assert!(begun.elapsed() > Duration::from_secs(30), "too soon: a pause is not the end");
 }

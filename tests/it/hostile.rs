@@ -4,6 +4,7 @@
 
 mod bombs;
 mod exploits;
+mod memory;
 mod watch;
 
 use serde_json::Value;

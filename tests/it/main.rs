@@ -16,6 +16,7 @@ mod chaos;
 mod cli;
 mod clients;
 mod completeness;
+mod compose;
 mod contract;
 mod conventions;
 mod corpus;

@@ -14,6 +14,7 @@ mod landlock;
 mod launcher;
 mod limits;
 mod namespace;
+mod oom;
 mod process;
 mod seccomp;
 mod streams;

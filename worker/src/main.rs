@@ -11,7 +11,7 @@ use shared::id::WorkerId;
 use shared::queue::Queue;
 use shared::storage::Storage;
 use shared::store::worker::{Condition, NewWorker};
-use shared::{store, telemetry};
+use shared::{healthcheck, store, telemetry, watchdog};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         let outcome = runtime.block_on(async {
             match cli.command {
                 Some(Command::Canary) => print_canary(&cli.work).await,
-                None => work(cli.work).await,
+                Some(Command::Healthcheck) => ask_worker(&cli.work).await,
+                None => watchdog::over(work(cli.work)).await.context("cannot start the watchdog")?,
             }
         });
         // a read that hangs in a dead mount must not keep the process from ending
@@ -62,6 +63,13 @@ async fn print_canary(args: &WorkArgs) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&protections)? + "\n";
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// Asks the worker with the same settings whether it is alive; for container health checks.
+async fn ask_worker(args: &WorkArgs) -> anyhow::Result<()> {
+    let address = telemetry::metrics_address(&args.telemetry)?;
+    let address = address.context("METRICS_ADDR is empty, so nobody answers. Fix: set it, to ADDRESS:PORT")?;
+    healthcheck::ask(address, "/health/live").await
 }
 
 /// Finds ffprobe and tries the jail around it.

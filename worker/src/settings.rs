@@ -33,6 +33,8 @@ pub struct Cli {
 pub enum Command {
     /// Try the sandbox on this machine and print what each protection does, as JSON
     Canary,
+    /// Ask the worker that runs with the same settings whether it is alive; exit code 0 if so
+    Healthcheck,
 }
 
 /// What a worker process takes part in.

@@ -26,7 +26,7 @@ impl Stage {
         let installation = Installation::new().await;
         let (api, http) = installation.api(&[]);
         let tenant = tenant(&installation, &http).await;
-        Self { installation, http, tenant, api }
+        Self { installation, http, tenant, _api: api }
     }
 
     async fn hook(&self) -> WebhookId {

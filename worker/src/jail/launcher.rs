@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Signal, getppid, nice, set_parent_process_death_signal, setsid};
 
 use super::walls::Wall;
-use super::{CANNOT_CONFINE, CANNOT_CONFINE_CONNECTIONS, CANNOT_EXEC, Order, Reach, Sandbox, kernel};
+use super::{CANNOT_CONFINE, CANNOT_CONFINE_CONNECTIONS, CANNOT_EXEC, Order, Reach, Sandbox, kernel, oom};
 
 /// How far an ordinary process may push ffprobe aside (0 is ordinary, 19 the most).
 const NICENESS: i32 = 10;
@@ -93,6 +93,7 @@ pub(super) fn detach(order: &Order) -> Result<(), Refusal> {
     // Courtesies. Where the kernel has none of them, ffprobe only runs with the worker's own priority; and the worker
     // opens nothing that is inherited, so the last one only makes sure of what a library may have forgotten.
     let _ = nice(NICENESS);
+    let _ = oom::go_first();
     let _ = kernel::io_priority_idle();
     let _ = kernel::close_on_exec_from(3);
     Ok(())

@@ -24,7 +24,7 @@ use super::limits::LIBRARIES;
 use super::namespace::Handover;
 use super::streams::{Stdout, Step, Streams, outlets};
 use super::usage::Meter;
-use super::{Input, Order, Usage};
+use super::{Input, Order, Usage, oom};
 
 /// How often memory and bytes read are looked at.
 const SAMPLE: Duration = Duration::from_millis(25);
@@ -70,7 +70,7 @@ pub(crate) enum End {
     Refused,
     /// Killed by us, or taken for nothing, because it read more than its budget.
     ReadBudget,
-    /// Killed by the kernel because its control group was out of memory.
+    /// Killed by the kernel because its control group, or the worker's, was out of memory.
     OutOfMemory,
     /// Killed by us because nobody wants it any more.
     Canceled,
@@ -95,6 +95,7 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
     let limits = launch.order.limits;
     let cancel = launch.cancel;
     let noted = Noted { total: launch.bytes_read, before: launch.bytes_read.load(Ordering::Relaxed) };
+    let kills = oom::kills();
     let Spawned { mut running, mut streams, handover, cell } = spawn(launch)?;
     let mut meter = Meter::new(running.pid);
     let over_budget =
@@ -152,6 +153,8 @@ pub(crate) async fn run(launch: Launch<'_, '_>) -> io::Result<Ended> {
         // the same file must not pass or fail by when it was looked at
         _ if over_budget(usage.bytes_read) => End::ReadBudget,
         (None, Some(code)) => End::Exited(code),
+        // two that are killed at the same moment are not told apart, and need not be
+        (None, None) if status.signal() == Some(libc::SIGKILL) && oom::kills() > kills => End::OutOfMemory,
         (None, None) => End::Killed(status.signal().unwrap_or_default()),
     };
     let (stdout, stderr) = streams.into_parts();
