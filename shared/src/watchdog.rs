@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     /// So that half a minute passes in a moment.
-    const QUICK: Duration = Duration::from_millis(5);
+    const QUICK: Duration = Duration::from_millis(20);
 
     fn runtime() -> Runtime {
         Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()

@@ -40,6 +40,8 @@ const IDEMPOTENCY_AGE: Duration = Duration::from_secs(24 * 3600);
 const ROW_BATCH: i64 = 1_000;
 /// Uploads erased in one round.
 const UPLOAD_BATCH: i64 = 100;
+/// Most batches of events in one round: every job leaves some, so more come than of anything else.
+const EVENT_BATCHES: usize = 200;
 /// Most batches of one duty in one round, so that no duty keeps the others waiting.
 const BATCHES: usize = 20;
 
@@ -214,12 +216,12 @@ async fn forget_batches(worker: &Worker, retention: Duration) -> Result<()> {
 
 /// Forgets events that nobody comes back for.
 async fn forget_events(worker: &Worker) -> Result<()> {
-    for _ in 0..BATCHES {
+    for _ in 0..EVENT_BATCHES {
         if store::delivery::prune(&worker.db, worker.event_retention, ROW_BATCH).await? == 0 {
             break;
         }
     }
-    for _ in 0..BATCHES {
+    for _ in 0..EVENT_BATCHES {
         if store::event::prune(&worker.db, worker.event_retention, ROW_BATCH).await? == 0 {
             break;
         }
