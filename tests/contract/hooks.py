@@ -10,6 +10,8 @@ import schemathesis
 
 # how the bytes of an upload are sent
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+# lines of JSON are a text to it
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
 sent = Counter()
 

@@ -12,13 +12,14 @@ use tests::binaries;
 /// Services that end by themselves: nobody asks them whether they are well.
 const ONCE: [&str; 2] = ["migrate", "bootstrap"];
 /// Settings that a container has no use for, or only with a file that its operator mounts.
-const NOT_IN_CONTAINERS: [&str; 8] = [
+const NOT_IN_CONTAINERS: [&str; 9] = [
     "FFPROBE_PATH",
     "JAIL_UID",
     "JAIL_GID",
     "JAIL_CGROUP",
     "FFPROBE_API_STATE_DIR",
     "FFPROBE_API_URL",
+    "FFPROBE_WEBHOOK_SECRET",
     "EGRESS_CA_FILE",
     "POSTGRES_SSL_ROOT_CERT",
 ];

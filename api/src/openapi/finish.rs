@@ -16,7 +16,7 @@ use crate::{cursor, idempotency};
 /// Answers and bodies as they look, by the name of their schema; redocly compares them.
 const EXAMPLES: &str = include_str!("examples.json");
 /// Calls that take an empty body for one that says nothing.
-const BODY_OPTIONAL: [&str; 10] = [
+const BODY_OPTIONAL: [&str; 11] = [
     "pause_queue",
     "retry_failed_jobs",
     "create_upload",
@@ -27,6 +27,7 @@ const BODY_OPTIONAL: [&str; 10] = [
     "change_webhook",
     "rotate_webhook_secret",
     "rotate_default_webhook_secret",
+    "retry_batch",
 ];
 /// Parameters that look the same wherever they are.
 const PATTERNS: [(&str, &str); 2] = [("cursor", cursor::PATTERN), ("Idempotency-Key", idempotency::PATTERN)];
