@@ -108,7 +108,7 @@ pub struct WorkArgs {
     /// Deliveries to webhooks that are on their way at once
     #[arg(long, env, default_value_t = 128, value_parser = clap::value_parser!(u16).range(2..=1024))]
     pub deliver_slots: u16,
-    /// What clients reach the API by, such as https://probe.example.com; for links in what is delivered. Default: links
+    /// What clients reach the API by, such as `https://probe.example.com`; for links in what is delivered. Default: links
     /// without a host
     #[arg(long, env, default_value = "")]
     pub base_url: String,
