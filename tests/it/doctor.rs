@@ -99,6 +99,7 @@ async fn a_healthy_installation_gets_away_with_remarks() {
         ("workers", "probe"),
         ("workers", "relay"),
         ("workers", "upkeep"),
+        ("workers", "deliver"),
         ("workers", "lanes"),
         ("workers", "ffprobe"),
         ("workers", "uploads"),
@@ -148,8 +149,8 @@ async fn an_installation_without_workers_fails() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
     let report = Report::of(&installation, http.url(), &[]);
-    assert_eq!((report.code, &report.json["fail"]), (1, &3.into()), "{:#}", report.json);
-    for role in ["probe", "relay", "upkeep"] {
+    assert_eq!((report.code, &report.json["fail"]), (1, &4.into()), "{:#}", report.json);
+    for role in ["probe", "relay", "upkeep", "deliver"] {
         assert!(report.says("workers", role, "fail").contains(&format!("the role {role}")));
     }
     let _partial =

@@ -9,10 +9,11 @@ use shared::store::{self, Pool};
 
 use super::check::{At, Checks};
 
-const ROLES: [(At, &str, &str); 3] = [
+const ROLES: [(At, &str, &str); 4] = [
     (At("workers", "probe"), "probe", "start a worker with the role probe: no job runs without"),
     (At("workers", "relay"), "relay", "start a worker with the role relay: jobs start seconds later without"),
     (At("workers", "upkeep"), "upkeep", "start a worker with the role upkeep: nothing is rescued or erased without"),
+    (At("workers", "deliver"), "deliver", "start a worker with the role deliver: no webhook is sent without"),
 ];
 const LANES: At = At("workers", "lanes");
 const SANDBOX: At = At("workers", "sandbox");
