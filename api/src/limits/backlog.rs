@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use shared::access::Principal;
 use shared::id::TenantId;
+use shared::store::idempotency::Request;
 use shared::{Code, Error, store};
 
 use crate::App;
@@ -122,6 +123,28 @@ pub async fn take(app: &App, who: &Principal, wanted: u32) -> Result<Places, Err
     tenant.taken.fetch_add(wanted, Ordering::Relaxed);
     drop(look);
     Ok(Places { tenant, count: wanted })
+}
+
+/// Takes places for the jobs of a request that may be a repeated one: what was answered before needs none, and is answered again
+/// however many wait.
+///
+/// # Errors
+/// As [`take`].
+pub async fn take_once(
+    app: &App,
+    who: &Principal,
+    wanted: u32,
+    request: Option<&Request>,
+) -> Result<Option<Places>, Error> {
+    match (take(app, who, wanted).await, request) {
+        (Err(full), Some(again))
+            if full.code() == Code::TooManyQueued
+                && store::idempotency::find(&app.db, who.tenant, &again.key).await?.is_some() =>
+        {
+            Ok(None)
+        }
+        (places, _) => places.map(Some),
+    }
 }
 
 #[cfg(test)]

@@ -71,14 +71,8 @@ pub async fn create(
     let (parts, body) = request.into_parts();
     let Taken { jobs, new, repeatable } = take_in(&app, &who, query, &parts, body).await?;
     let request = repeatable.of("POST /api/v1/batches");
-    let _places = match backlog::take(&app, &who, u32::try_from(jobs.count).unwrap_or(u32::MAX)).await {
-        // an answer that was given before is given again, however many wait
-        Err(full) if full.code() == Code::TooManyQueued => match &request {
-            Some(again) if store::idempotency::find(&app.db, who.tenant, &again.key).await?.is_some() => None,
-            _ => return Err(full.into()),
-        },
-        places => Some(places?),
-    };
+    let _places =
+        backlog::take_once(&app, &who, u32::try_from(jobs.count).unwrap_or(u32::MAX), request.as_ref()).await?;
     audit::detail("jobs", jobs.count);
     let submission =
         Submission { tenant: who.tenant, new, request, audit: audit::event(CREATE, StatusCode::ACCEPTED.as_u16()) };

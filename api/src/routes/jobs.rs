@@ -89,14 +89,7 @@ pub async fn submit(app: &Arc<App>, who: &Principal, body: CreateJob, request: O
     audit::detail("profile", new.profile.as_str());
     audit::detail("source", new.source.kind());
     new.audit = audit::event(CREATE, StatusCode::ACCEPTED.as_u16());
-    let _places = match backlog::take(app, who, 1).await {
-        // an answer that was given before is given again, however many wait
-        Err(full) if full.code() == Code::TooManyQueued => match &request {
-            Some(again) if store::idempotency::find(&app.db, who.tenant, &again.key).await?.is_some() => None,
-            _ => return Err(full.into()),
-        },
-        places => Some(places?),
-    };
+    let _places = backlog::take_once(app, who, 1, request.as_ref()).await?;
     let submitted = match request {
         None => Submitted::New(Box::new(lifecycle::submit(&app.db, &new).await?)),
         Some(request) => {
