@@ -14,6 +14,7 @@ use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use shared::{Code, Error};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -24,23 +25,24 @@ use crate::{App, audit, auth, client, compression, conditional, limits, request_
 /// What a browser may do with an answer that says nothing else: nothing.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Puts every layer around the routes, the outermost last.
+/// Puts every layer around the routes, as one: to [`Router::layer`] each layer is a box around all inside it, and every
+/// request clones and frees every box, the inner ones once for each outer one.
 pub fn wrap(router: Router, app: Arc<App>) -> Router {
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
-        .layer(from_fn_with_state(Arc::clone(&app), time_limit))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(conditional::tag))
-        .layer(compression::layer())
-        .layer(from_fn(compression::choose))
-        .layer(from_fn_with_state(Arc::clone(&app), limits::limit))
-        .layer(from_fn_with_state(Arc::clone(&app), audit::record))
-        .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
-        .layer(from_fn_with_state(Arc::clone(&app), client::locate))
+    // the outermost first
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
         .layer(from_fn_with_state(Arc::clone(&app), routes::uploads::protocol::mark))
-        .layer(from_fn_with_state(app, observe))
+        .layer(from_fn_with_state(Arc::clone(&app), client::locate))
+        .layer(from_fn_with_state(Arc::clone(&app), auth::identify))
+        .layer(from_fn_with_state(Arc::clone(&app), audit::record))
+        .layer(from_fn_with_state(Arc::clone(&app), limits::limit))
+        .layer(from_fn(compression::choose))
+        .layer(compression::layer())
+        .layer(from_fn(conditional::tag))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), time_limit))
+        .layer(DefaultBodyLimit::max(app.limits.body_bytes));
+    router.fallback(unknown_route).method_not_allowed_fallback(unknown_method).layer(layers)
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

@@ -1,6 +1,8 @@
 //! Logs, and the small server of `/metrics` that every long-running process has on a port of its own.
 //! Metric values live beside the code that counts them; names begin with `ffprobe_api_` through the registry's prefix.
 
+mod lines;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+use self::lines::Lines;
 use crate::config::{ConfigError, LogFormat, TelemetryArgs};
 
 /// Content type of the OpenMetrics text format 1.0.
@@ -35,7 +38,10 @@ pub fn init_logs(args: &TelemetryArgs) -> Result<(), ConfigError> {
             "write error, warn, info, debug or trace",
         )
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let out = Lines::stdout().map_err(|e| {
+        ConfigError::new("standard output", format!("nothing can be logged: {e}"), "raise the limit of open files")
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out);
     match args.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
         LogFormat::Pretty => lines.compact().with_target(false).with_ansi(std::io::stdout().is_terminal()).init(),

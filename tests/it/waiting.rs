@@ -68,7 +68,7 @@ async fn jobs(installation: &Installation, http: &Http, count: usize) -> Vec<Str
 
 /// Lets as many requests wait for these jobs, ends the jobs, and returns how long each answer took from there, in order.
 async fn wait(installation: &Installation, jobs: &[String]) -> (Vec<Duration>, Duration) {
-    // a line of the log for each answer costs more than the answer
+    // lines of the log are read by this process, on the processors that are measured
     let (api, http) = installation.api(&[("LOG_LEVEL", "warn,ffprobe_api=info")]);
     let paths: Vec<String> = (0..CROWD).map(|n| format!("/api/v1/jobs/{}?wait=30", jobs[n % jobs.len()])).collect();
     let connections = Connections::watch(installation);
@@ -86,7 +86,13 @@ async fn wait(installation: &Installation, jobs: &[String]) -> (Vec<Duration>, D
     let ends: Arc<Mutex<std::collections::HashMap<String, Instant>>> = Arc::default();
     let answers: Vec<_> = waiting
         .into_iter()
-        .map(|mut stream| tokio::spawn(async move { raw::read_to(&mut stream, "\"state\":").await }))
+        .map(|mut stream| {
+            tokio::spawn(async move {
+                let (text, at) = raw::read_to(&mut stream, "\"state\":").await;
+                // kept, as clients keep a connection for the next request: to close thousands costs as much as to answer
+                (text, at, stream)
+            })
+        })
         .collect();
     stream::iter(jobs)
         .for_each_concurrent(4, async |job| {
@@ -95,9 +101,10 @@ async fn wait(installation: &Installation, jobs: &[String]) -> (Vec<Duration>, D
             assert_eq!(canceled.status, 200, "{}", canceled.text);
         })
         .await;
-    let mut took = Vec::new();
+    let (mut took, mut kept) = (Vec::new(), Vec::new());
     for (n, answer) in answers.into_iter().enumerate() {
-        let (text, at) = answer.await.expect("an answer");
+        let (text, at, stream) = answer.await.expect("an answer");
+        kept.push(stream);
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
         let end = ends.lock().expect("no panic")[&jobs[n % jobs.len()]];
         took.push(at.duration_since(end));
