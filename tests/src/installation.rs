@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cli::private::{APPLICATION, OWNER};
@@ -166,6 +167,22 @@ impl Installation {
         let mut worker = Program::start(&name, Path::new("/usr/bin/setpriv"), &arguments, &self.with(changes));
         worker.wait_for_line("working");
         worker
+    }
+
+    /// Starts a worker that knows names from a file like `/etc/hosts`, which it looks into at every look-up, and waits until
+    /// it works. It has a view of the file system of its own for that; `None` where the kernel gives none.
+    pub fn worker_with_names(&self, names: &Path, changes: &[(&str, &str)]) -> Option<Program> {
+        let name = format!("worker-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let (binary, names) = (binaries::path("ffprobe-worker"), names.display().to_string());
+        let script = "mount --bind \"$1\" /etc/hosts && exec \"$2\"";
+        let how = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+        if !Command::new("unshare").args([how, "true"]).status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let arguments = [how, "sh", "-c", script, "sh", &names, &binary.display().to_string()];
+        let mut worker = Program::start(&name, Path::new("unshare"), &arguments, &self.with(changes));
+        worker.wait_for_line("working");
+        Some(worker)
     }
 
     /// Runs `probectl` against it, as its operator.
