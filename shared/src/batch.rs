@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::id::{BatchId, TenantId};
 use crate::job::JobWebhook;
 
-/// How the jobs of a batch stand. Jobs that were erased are in none of these.
+/// How the jobs of a batch stand, or stood at its end. Jobs that were erased before are in none of these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = BatchCounts)]
 pub struct Counts {

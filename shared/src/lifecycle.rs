@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
-pub use publish::{PUBLISH_BATCH, publish};
+pub use publish::{Published, publish};
 pub use reuse::{Reuse, keep_to_itself, reuse, wake};
 
 use crate::error::{Code, Error, Result};
@@ -175,8 +175,10 @@ pub async fn retry_failed(
     Ok(revived)
 }
 
-/// Queues jobs again; batches that were complete with them are open again.
+/// Queues jobs again, which the transaction has locked; batches that were complete with them are open again.
 async fn revive(tx: &mut PgConnection, jobs: &[JobId], attempts: i16) -> Result<Vec<JobId>> {
+    // whoever completes a batch looks at its jobs while it holds the batch
+    store::batch::lock_of(tx, jobs).await?;
     let revived = store::job::end::revive(&mut *tx, jobs, attempts).await?;
     store::batch::reopen(tx, &revived).await?;
     Ok(revived)

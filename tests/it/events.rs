@@ -86,11 +86,11 @@ async fn what_commits_late_is_missed_by_nobody() {
     sqlx::query(sql).bind(id).execute(&mut *late).await.expect("changes");
     let ping = json!({});
     store::event::insert(&installation.db, tenant, shared::event::EventType::Ping, &ping).await.expect("inserts");
-    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes"), 1);
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 1);
     let seen = after(&installation, Of::Tenant(tenant), 0).await;
     assert_eq!(types(&seen), ["job.queued", "ping"]);
     late.commit().await.expect("commits");
-    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes"), 1);
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 1);
     let rest = after(&installation, Of::All, seen[1]["sequence"].as_i64().expect("a place")).await;
     assert_eq!(types(&rest), ["job.canceled"], "its place comes after what was published before");
     assert_eq!(rest[0]["sequence"], json!(3), "and the places have no gap");
@@ -101,11 +101,11 @@ async fn publishers_take_turns_and_nobody_waits() {
     let (installation, tenant, _) = queued().await;
     let mut turn = installation.db.begin().await.expect("begins");
     assert_eq!(store::event::take_turn(&mut turn).await.expect("looks"), Some(0));
-    assert_eq!(store::event::number(&mut turn, 0, 10).await.expect("numbers").count, 1);
-    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes"), 0, "another has the turn");
+    assert_eq!(store::event::number(&mut turn, 0, 10).await.expect("numbers").last, 1);
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 0, "another has the turn");
     assert!(after(&installation, Of::Tenant(tenant), 0).await.is_empty(), "not before it is in force");
     turn.rollback().await.expect("rolls back");
-    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes"), 1, "and nothing is lost");
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 1, "and nothing is lost");
     assert_eq!(after(&installation, Of::Tenant(tenant), 0).await[0]["sequence"], json!(1));
 }
 
@@ -122,6 +122,31 @@ async fn old_events_are_forgotten_and_their_places_never_come_back() {
     assert_eq!(store::event::known(db).await.expect("looks").oldest, 1);
     lifecycle::publish(db).await.expect("publishes");
     assert_eq!(after(&installation, Of::All, 0).await[0]["sequence"], json!(2));
+}
+
+#[tokio::test]
+async fn an_event_that_is_erased_while_it_is_published_takes_no_other_along() {
+    let (installation, tenant, id) = queued().await;
+    let everything = shared::event::EventType::ALL.map(|kind| kind.as_str());
+    let webhook = "insert into webhook (id, tenant_id, kind, url, sealed, events)
+        values (gen_random_uuid(), $1, 'endpoint', 'x', 'x', $2)";
+    sqlx::query(webhook).bind(tenant).bind(everything).execute(&installation.db).await.expect("a webhook");
+    for _ in 0..3 {
+        let kind = shared::event::EventType::UploadCompleted;
+        store::event::insert(&installation.db, tenant, kind, &json!({"upload": {}})).await.expect("inserts");
+    }
+    let told = async || -> i64 {
+        let sql = "select count(*) from delivery";
+        sqlx::query_scalar(sql).fetch_one(&installation.db).await.expect("counts")
+    };
+    let mut erased = installation.db.begin().await.expect("begins");
+    sqlx::query("delete from job where id = $1").bind(id).execute(&mut *erased).await.expect("erases");
+    // nobody waits for who erases
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 3);
+    assert_eq!(told().await, 3, "each of the others is told");
+    erased.commit().await.expect("commits");
+    assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 0);
+    assert_eq!(store::event::last_sequence(&installation.db).await.expect("looks"), 3);
 }
 
 /// A queued job in an installation without workers.

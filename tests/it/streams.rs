@@ -44,7 +44,7 @@ pub(crate) async fn pings(installation: &Installation, tenant: TenantId, numbers
         let data = json!({"ping": {"number": n}});
         store::event::insert(&installation.db, tenant, EventType::Ping, &data).await.expect("inserts");
     }
-    while lifecycle::publish(&installation.db).await.expect("publishes") > 0 {}
+    while lifecycle::publish(&installation.db).await.expect("publishes").more {}
 }
 
 fn kinds(told: &[Told]) -> Vec<&str> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::error::Result;
-use shared::lifecycle::{self, PUBLISH_BATCH};
+use shared::lifecycle::{self, Published};
 use shared::queue::Bell;
 
 use crate::Worker;
@@ -23,23 +23,17 @@ pub async fn run(worker: Arc<Worker>) {
     let wakes = |bell| matches!(bell, Bell::Wake | Bell::Done(_));
     let mut rounds = Rounds::new(&worker, TICK, wakes, WORDS);
     while rounds.next().await {
-        rounds.hold(round(&worker)).await;
+        // what has piled up takes many rounds: each is told of by itself, and none takes long
+        while rounds.hold(round(&worker)).await == Some(true) && !worker.draining.is_cancelled() {}
     }
 }
 
-/// Publishes everything there is.
-async fn round(worker: &Worker) -> Result<()> {
-    let mut published = 0;
-    loop {
-        let batch = lifecycle::publish(&worker.db).await?;
-        published += batch;
-        if batch < PUBLISH_BATCH {
-            break;
-        }
-    }
-    if published > 0 {
-        worker.metrics.published.inc_by(u64::try_from(published).unwrap_or(0));
+/// Publishes what there is, up to a bound. Whether there is more.
+async fn round(worker: &Worker) -> Result<bool> {
+    let Published { count, more } = lifecycle::publish(&worker.db).await?;
+    if count > 0 {
+        worker.metrics.published.inc_by(u64::try_from(count).unwrap_or(0));
         worker.ring(Bell::Published).await;
     }
-    Ok(())
+    Ok(more)
 }

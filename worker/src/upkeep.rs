@@ -206,7 +206,7 @@ async fn forget_sessions(worker: &Worker) -> Result<()> {
 
 /// Completes batches that no job's end completes any more.
 async fn complete_batches(worker: &Worker) -> Result<()> {
-    store::batch::complete_left(&worker.db, ROW_BATCH).await.map(drop)
+    lifecycle::batch::complete_left(&worker.db, ROW_BATCH).await.map(drop)
 }
 
 /// Forgets batches whose jobs are all erased.

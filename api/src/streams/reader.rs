@@ -10,7 +10,7 @@ use chrono::Utc;
 use shared::access::{Principal, Right, Standing};
 use shared::error::Result;
 use shared::id::{ApiKeyId, JobId, SessionId, TenantId};
-use shared::lifecycle::{self, PUBLISH_BATCH};
+use shared::lifecycle::{self, Published};
 use shared::queue::Bell;
 use shared::store;
 use shared::store::event::Of;
@@ -163,18 +163,15 @@ async fn second(app: &Arc<App>) -> Result<()> {
 
 /// Publishes everything that waits for it, in case that no worker does.
 pub async fn publish(app: &App) -> Result<()> {
-    let mut published = 0;
     loop {
-        let batch = lifecycle::publish(&app.db).await?;
-        published += batch;
-        if batch < PUBLISH_BATCH {
-            break;
+        let Published { count, more } = lifecycle::publish(&app.db).await?;
+        if count > 0 {
+            app.ring(Bell::Published).await;
+        }
+        if !more {
+            return Ok(());
         }
     }
-    if published > 0 {
-        app.ring(Bell::Published).await;
-    }
-    Ok(())
 }
 
 /// Hands out everything behind the reader's place.

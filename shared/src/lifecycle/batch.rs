@@ -11,7 +11,7 @@ use crate::audit::Event;
 use crate::batch::{Batch, NewBatch};
 use crate::error::{Code, Error, Result};
 use crate::id::{BatchId, JobId, TenantId};
-use crate::job::FailureCode;
+use crate::job::{FailureCode, JobState};
 use crate::store;
 use crate::store::idempotency::{Kept, Request};
 use crate::store::job::Filter;
@@ -129,7 +129,10 @@ pub async fn cancel(db: &PgPool, tenant: TenantId, id: BatchId) -> Result<Cancel
         }
         jobs.done.extend(step);
     }
-    jobs.requested = bulk::request_cancel(db, id).await?;
+    let (done, requested): (Vec<_>, Vec<_>) =
+        bulk::cancel_rest(db, id, &canceled()).await?.into_iter().partition(|(_, state)| *state == JobState::Canceled);
+    jobs.done.extend(done.into_iter().map(|(job, _)| job));
+    jobs.requested = requested.into_iter().map(|(job, _)| job).collect();
     Ok(jobs)
 }
 
@@ -154,6 +157,22 @@ pub async fn retry(
         revived.extend(step);
     }
     Ok(revived)
+}
+
+/// Completes the batches of which a job ended with an event placed after `sequence`, if it was the last. Returns how many.
+pub async fn complete_after(tx: &mut PgConnection, sequence: i64) -> Result<u64> {
+    let ended = store::batch::lock_ended_after(tx, sequence).await?;
+    if ended.is_empty() { Ok(0) } else { store::batch::complete(tx, &ended).await }
+}
+
+/// One round of completing batches whose last jobs were erased, or whose end was missed because they were locked in that moment.
+/// Returns how many.
+pub async fn complete_left(db: &PgPool, limit: i64) -> Result<u64> {
+    let mut tx = db.begin().await?;
+    let left = store::batch::lock_left(&mut tx, limit).await?;
+    let completed = store::batch::complete(&mut tx, &left).await?;
+    tx.commit().await?;
+    Ok(completed)
 }
 
 /// The tenant's batch.

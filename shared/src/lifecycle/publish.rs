@@ -4,26 +4,34 @@
 
 use sqlx::PgPool;
 
+use super::batch;
 use crate::error::Result;
 use crate::store;
 
 /// Most events published in one transaction.
-pub const PUBLISH_BATCH: i64 = 500;
+const BATCH: i64 = 500;
 
-/// One round of publishing. Returns how many events were; call again while it is a full batch.
-pub async fn publish(db: &PgPool) -> Result<i64> {
+/// What a round of publishing did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Published {
+    /// How many events were published.
+    pub count: i64,
+    /// Whether more wait, so that another round is due at once.
+    pub more: bool,
+}
+
+/// One round of publishing.
+pub async fn publish(db: &PgPool) -> Result<Published> {
     let mut tx = db.begin().await?;
-    let Some(last) = store::event::take_turn(&mut tx).await? else { return Ok(0) };
-    let numbered = store::event::number(&mut tx, last, PUBLISH_BATCH).await?;
-    let mut published = numbered.count;
-    if published == 0 {
-        return Ok(0);
+    let Some(before) = store::event::take_turn(&mut tx).await? else { return Ok(Published::default()) };
+    let numbered = store::event::number(&mut tx, before, BATCH).await?;
+    let count = numbered.last - before;
+    if count == 0 {
+        return Ok(Published::default());
     }
-    if numbered.ends && store::batch::complete_after(&mut *tx, last).await? > 0 {
-        // the ends of batches follow those of their last jobs at once
-        published += store::event::number(&mut tx, last + published, PUBLISH_BATCH).await?.count;
-    }
-    store::delivery::insert_for(&mut tx, last, last + published).await?;
+    // the ends of batches follow in the next round, so that every end of a job is looked at once
+    let completed = if numbered.ends { batch::complete_after(&mut tx, before).await? } else { 0 };
+    store::delivery::insert_for(&mut tx, before, numbered.last).await?;
     tx.commit().await?;
-    Ok(published)
+    Ok(Published { count, more: count == BATCH || completed > 0 })
 }

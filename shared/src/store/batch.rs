@@ -1,11 +1,11 @@
-//! Batches: insert, find, list, complete, forget. Their jobs lie in `job`, with the batch's id.
+//! Batches: insert, find, list, lock, complete, forget. Their jobs lie in `job`, with the batch's id.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::violates;
@@ -136,46 +136,56 @@ pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, after: Option<After
     Ok(rows.into_iter().map(Batch::from).collect())
 }
 
-/// Notes the end of a batch whose jobs have all ended, and writes the event that tells of it, in one statement. `$which` names
-/// the batches that are looked at.
-macro_rules! complete {
-    ($which:literal) => {
-        concat!(
-            "with looked as (", $which, "), done as (
-                select b.id, count(j.id) filter (where j.state = 'succeeded') as succeeded,
-                    count(j.id) filter (where j.state = 'failed') as failed,
-                    count(j.id) filter (where j.state = 'canceled') as canceled
-                from batch b join looked on looked.id = b.id left join job j on j.batch_id = b.id
-                where b.completed_at is null and not exists (select from job open
-                    where open.batch_id = b.id and open.state in ('queued', 'running'))
-                group by b.id
-            ), noted as (
-                update batch b set completed_at = clock_timestamp(), succeeded = done.succeeded, failed = done.failed,
-                    canceled = done.canceled
-                from done where b.id = done.id and b.completed_at is null returning b.*
-            )
-            insert into event (tenant_id, type, data)
-            select tenant_id, 'batch.completed', jsonb_build_object('batch', jsonb_build_object('id', id,
-                'external_id', external_id, 'metadata', metadata, 'total', total, 'counts', jsonb_build_object(
-                    'queued', 0, 'running', 0, 'succeeded', succeeded, 'failed', failed, 'canceled', canceled),
-                'created_at', created_at, 'completed_at', completed_at)) from noted"
+/// Keeps the batches of those of `jobs` that may be queued again as they are until the transaction ends, once whoever completes
+/// them is done. The jobs are locked already.
+pub async fn lock_of(tx: &mut PgConnection, jobs: &[JobId]) -> Result<()> {
+    let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
+    let sql = "select from batch where id in (select batch_id from job where id = any($1) and batch_id is not null
+            and state in ('failed', 'canceled')) order by id for no key update";
+    sqlx::query(sql).bind(ids).execute(tx).await?;
+    Ok(())
+}
+
+/// Locks the open batches of which a job ended with an event placed after `sequence`, but for those that are locked already.
+pub async fn lock_ended_after(tx: &mut PgConnection, sequence: i64) -> Result<Vec<BatchId>> {
+    let sql = "select id from batch where completed_at is null and id in (
+            select job.batch_id from event join job on job.id = event.job_id where event.sequence > $1
+                and job.batch_id is not null and event.type in ('job.succeeded', 'job.failed', 'job.canceled'))
+        order by id for no key update skip locked";
+    Ok(sqlx::query_scalar(sql).bind(sequence).fetch_all(tx).await?)
+}
+
+/// Locks up to `limit` of the open batches that have no open job, but for those that are locked already.
+pub async fn lock_left(tx: &mut PgConnection, limit: i64) -> Result<Vec<BatchId>> {
+    let sql = "select id from batch where completed_at is null and not exists (select from job
+            where job.batch_id = batch.id and job.state in ('queued', 'running'))
+        order by created_at limit $1 for no key update skip locked";
+    Ok(sqlx::query_scalar(sql).bind(limit).fetch_all(tx).await?)
+}
+
+/// Notes the end of those of the batches whose jobs have all ended, and writes the events that tell of it. Returns how many. They
+/// were locked by a statement before this one, so that this one sees every job that was queued again.
+pub async fn complete(tx: &mut PgConnection, batches: &[BatchId]) -> Result<u64> {
+    let ids: Vec<Uuid> = batches.iter().map(|b| b.0).collect();
+    let sql = "with done as (
+            select b.id, count(j.id) filter (where j.state = 'succeeded') as succeeded,
+                count(j.id) filter (where j.state = 'failed') as failed,
+                count(j.id) filter (where j.state = 'canceled') as canceled
+            from batch b left join job j on j.batch_id = b.id
+            where b.id = any($1) and b.completed_at is null and not exists (select from job open
+                where open.batch_id = b.id and open.state in ('queued', 'running'))
+            group by b.id
+        ), noted as (
+            update batch b set completed_at = clock_timestamp(), succeeded = done.succeeded, failed = done.failed,
+                canceled = done.canceled
+            from done where b.id = done.id returning b.*
         )
-    };
-}
-
-/// Completes the batches whose last job ended with an event placed after `sequence`. Returns how many.
-pub async fn complete_after(db: impl PgExecutor<'_>, sequence: i64) -> Result<u64> {
-    let sql = complete!(
-        "select distinct job.batch_id as id from event join job on job.id = event.job_id
-        where event.sequence > $1 and job.batch_id is not null and event.type in ('job.succeeded', 'job.failed', 'job.canceled')"
-    );
-    Ok(sqlx::query(sql).bind(sequence).execute(db).await?.rows_affected())
-}
-
-/// Completes batches whose last jobs were erased, among the `limit` oldest that are open. Returns how many.
-pub async fn complete_left(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
-    let sql = complete!("select id from batch where completed_at is null order by created_at limit $1");
-    Ok(sqlx::query(sql).bind(limit).execute(db).await?.rows_affected())
+        insert into event (tenant_id, type, data)
+        select tenant_id, 'batch.completed', jsonb_build_object('batch', jsonb_build_object('id', id,
+            'external_id', external_id, 'metadata', metadata, 'total', total, 'counts', jsonb_build_object(
+                'queued', 0, 'running', 0, 'succeeded', succeeded, 'failed', failed, 'canceled', canceled),
+            'created_at', created_at, 'completed_at', completed_at)) from noted";
+    Ok(sqlx::query(sql).bind(ids).execute(tx).await?.rows_affected())
 }
 
 /// Reopens the batches of jobs that are queued again: their end will be told once more.

@@ -173,19 +173,22 @@ pub async fn take_turn(tx: &mut PgConnection) -> Result<Option<i64>> {
 /// Events that were given their places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Numbered {
-    /// How many.
-    pub count: i64,
+    /// The last place that was given.
+    pub last: i64,
     /// Whether one of them is the end of a job.
     pub ends: bool,
 }
 
-/// Gives places after `last` to up to `limit` events, in the order they were written. The caller has the turn.
+/// Gives places after `last` to up to `limit` events, in the order they were written. The caller has the turn. Events that are
+/// being erased with their job are passed over: they get a place in another round if they stay.
 pub async fn number(tx: &mut PgConnection, last: i64, limit: i64) -> Result<Numbered> {
     let sql = "with fresh as (select number, row_number() over (order by number) as place from
-            (select number from event where sequence is null order by number limit $2) oldest),
+            (select number from event where sequence is null order by number limit $2 for update skip locked) oldest),
         placed as (update event set sequence = $1 + fresh.place from fresh where event.number = fresh.number returning type),
-        moved as (update event_counter set last = $1 + (select count(*) from fresh) where exists (select from fresh))
-        select count(*) as count, coalesce(bool_or(type in ('job.succeeded', 'job.failed', 'job.canceled')), false) as ends
+        moved as (update event_counter set last = $1 + (select count(*) from fresh) where exists (select from fresh)
+            returning last)
+        select coalesce((select last from moved), $1) as last,
+            coalesce(bool_or(type in ('job.succeeded', 'job.failed', 'job.canceled')), false) as ends
         from placed";
     Ok(sqlx::query_as(sql).bind(last).bind(limit).fetch_one(tx).await?)
 }

@@ -106,6 +106,23 @@ pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, jobs: &[JobId]) -> 
     Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).fetch_all(db).await?)
 }
 
+/// The same in the order of `jobs`, until ffprobe's JSON of all has more than `bytes`; the first in any case. The lengths cost
+/// nothing: PostgreSQL knows them without reading what it keeps aside.
+pub async fn list_up_to(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    jobs: &[JobId],
+    bytes: i64,
+) -> Result<Vec<StoredResult>> {
+    let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious,
+            r.packets, r.frames, r.reused_from, r.created_at
+        from (select r.*, w.place, sum(octet_length(r.ffprobe)) over (order by w.place) as bytes
+            from unnest($2::uuid[]) with ordinality w (job_id, place) join result r using (job_id)
+            join job j on j.id = r.job_id where j.tenant_id = $1) r
+        where r.bytes <= $3 or r.bytes = octet_length(r.ffprobe) order by r.place";
+    Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).bind(bytes).fetch_all(db).await?)
+}
+
 /// The normalised description of what a job found, unless it has more than `most` characters.
 pub async fn find_media(db: impl PgExecutor<'_>, job: JobId, most: i64) -> Result<Option<Value>> {
     let sql = "select media from result where job_id = $1 and length(media::text) <= $2";

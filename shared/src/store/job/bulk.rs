@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use super::{Row, SourceColumns};
 use crate::error::{Code, Error, Result};
 use crate::id::{BatchId, JobId, TenantId, UploadId};
-use crate::job::{Failure, Job, JobWebhook, NewJob, Priority};
+use crate::job::{Failure, FailureCode, Job, JobState, JobWebhook, NewJob, Priority};
 use crate::store::violates;
 
 /// A job on its way into a batch: a row of `job` as JSON, and its place.
@@ -131,8 +131,22 @@ pub async fn cancel_queued(
     Ok(sqlx::query_scalar(sql).bind(batch).bind(Json(failure)).bind(limit).fetch_all(db).await?)
 }
 
-/// Asks the workers of the running jobs of a batch to stop, and returns the jobs.
-pub async fn request_cancel(db: impl PgExecutor<'_>, batch: BatchId) -> Result<Vec<JobId>> {
-    let sql = "update job set cancel_requested = true where batch_id = $1 and state = 'running' and not cancel_requested returning id";
-    Ok(sqlx::query_scalar(sql).bind(batch).fetch_all(db).await?)
+/// Ends the jobs of a batch that are still queued as canceled, and asks the workers of the running ones to stop. Returns them with
+/// their states. It waits for whoever is about to change one, and decides by what the job is then.
+pub async fn cancel_rest(db: impl PgExecutor<'_>, batch: BatchId, failure: &Failure) -> Result<Vec<(JobId, JobState)>> {
+    let sql = "update job set
+            state = case state when 'queued' then 'canceled' else state end,
+            finished_at = case state when 'queued' then clock_timestamp() else finished_at end,
+            failure = case state when 'queued' then $2 else failure end,
+            dispatched_at = case state when 'queued' then null else dispatched_at end,
+            cancel_requested = cancel_requested or state = 'running'
+        where batch_id = $1 and state in ('queued', 'running') and not (state = 'running' and cancel_requested)
+        returning id, state";
+    Ok(sqlx::query_as(sql).bind(batch).bind(Json(failure)).fetch_all(db).await?)
+}
+
+/// How many failed jobs a batch has, of those that failed with `code`, if one is given.
+pub async fn count_failed(db: impl PgExecutor<'_>, batch: BatchId, code: Option<FailureCode>) -> Result<i64> {
+    let sql = "select count(*) from job where batch_id = $1 and state = 'failed' and ($2::text is null or failure ->> 'code' = $2)";
+    Ok(sqlx::query_scalar(sql).bind(batch).bind(code.map(FailureCode::as_str)).fetch_one(db).await?)
 }

@@ -51,7 +51,11 @@ pub async fn list_failed(
     if let Some(code) = code {
         sql.push(" and failure ->> 'code' = ").push_bind(code.as_str());
     }
-    sql.push(" order by created_at, id limit ").push_bind(limit).push(" for update skip locked");
+    sql.push(" order by ")
+        .push(super::created(filter))
+        .push(", id limit ")
+        .push_bind(limit)
+        .push(" for update skip locked");
     Ok(sql.build_query_scalar().fetch_all(db).await?)
 }
 
