@@ -54,6 +54,11 @@ limits: ## Measure what credentials and limits cost for each request, and a subm
 
 .PHONY: limits
 
+batch: ## Measure a batch of 10,000 files, as ratios to ffprobe alone: a quarter of an hour; BATCH_FILES works
+	cargo run --release -p bench --bin batch -- $(if $(BATCH_FILES),--files $(BATCH_FILES))
+
+.PHONY: batch
+
 scan: ## Measure what files of 50 GB and scans of every packet cost, as ratios
 	cargo run --release -p bench --bin scan
 

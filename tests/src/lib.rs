@@ -16,6 +16,7 @@ pub mod bombs;
 pub mod containers;
 pub mod cost;
 pub mod exploits;
+pub mod exports;
 pub mod http;
 pub mod installation;
 pub mod listener;
