@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::sleep;
 
+use crate::patience::{Patience, retry_after};
 use crate::session::Session;
+use crate::terminal;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -38,6 +41,38 @@ struct Problem {
     code: String,
     detail: String,
     request_id: String,
+}
+
+/// An answer that is no success, with what it says.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+struct Refused {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    said: String,
+}
+
+/// Whether what failed may go well if it is done again: no answer came, or one that asks for patience.
+fn may_pass(error: &Error) -> bool {
+    match error.downcast_ref::<Refused>() {
+        Some(refused) => refused.status.is_server_error() || refused.status == StatusCode::TOO_MANY_REQUESTS,
+        None => error.downcast_ref::<reqwest::Error>().is_some(),
+    }
+}
+
+/// Asks again while no answer comes or one that asks for patience, for `limit`; says so each time.
+pub async fn persist<T>(limit: Duration, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let mut patience = Patience::new(limit);
+    loop {
+        let error = match ask().await {
+            Err(error) if may_pass(&error) => error,
+            answer => return answer,
+        };
+        let asked = error.downcast_ref::<Refused>().and_then(|refused| refused.retry_after);
+        let Some(wait) = patience.next(asked) else { return Err(error) };
+        terminal::remark(&format!("probectl: {error:#}; trying again"));
+        sleep(wait).await;
+    }
 }
 
 impl Client {
@@ -172,10 +207,12 @@ impl Client {
     /// What an answer that is no success says.
     pub(crate) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
         let text = response.text().await.unwrap_or_default();
-        match serde_json::from_str::<Problem>(&text) {
-            Ok(problem) => anyhow!("{} ({}, request {})", problem.detail, problem.code, problem.request_id),
-            Err(_) => anyhow!("HTTP {status} from {}; is this an FFprobe API?", self.url),
-        }
+        let said = match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => format!("{} ({}, request {})", problem.detail, problem.code, problem.request_id),
+            Err(_) => format!("HTTP {status} from {}; is this an FFprobe API?", self.url),
+        };
+        Refused { status, retry_after, said }.into()
     }
 }

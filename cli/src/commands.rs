@@ -147,8 +147,13 @@ impl Target {
         Ok(shared::config::read_secret("FFPROBE_API_KEY", self.api_key.as_ref(), self.api_key_file.as_deref())?)
     }
 
+    /// Whether the address is one of this machine.
     fn is_local(&self) -> bool {
-        ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|local| self.url.starts_with(local))
+        let url = reqwest::Url::parse(&self.url).ok();
+        // by the host as it is understood: an address may only look like one of this machine
+        url.as_ref()
+            .and_then(reqwest::Url::host_str)
+            .is_some_and(|host| shared::config::Plaintext::default().allows(host))
     }
 }
 
@@ -182,4 +187,21 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Keygen => admin::keygen(),
     };
     Ok(code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_this_machine_goes_to_this_machine() {
+        let is_local = |url: &str| Target { url: url.to_owned(), api_key: None, api_key_file: None }.is_local();
+        for url in ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1/", "https://localhost:8443"] {
+            assert!(is_local(url), "{url}");
+        }
+        for url in ["http://localhost.example.com", "http://127.0.0.1@example.com", "http://127.0.0.1.nip.io", "", "x"]
+        {
+            assert!(!is_local(url), "{url}");
+        }
+    }
 }

@@ -4,6 +4,8 @@
 pub mod client;
 pub mod commands;
 pub mod events;
+pub mod output;
+mod patience;
 pub mod private;
 pub mod process;
 pub mod session;

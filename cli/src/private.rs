@@ -86,15 +86,14 @@ impl PrivateServers {
         Ok(servers)
     }
 
-    /// The address of a database for one of its roles, in the form that sqlx and libpq read. The server takes everybody's
-    /// word for who they are: who reaches its socket may be any of them.
+    /// [`database_url`] of these servers.
     pub fn database_url(&self, database: &str, role: &str) -> String {
-        format!("postgres:///{database}?host={}&user={role}", percent_encoded(&self.site.run()))
+        database_url(self.state_dir(), database, role)
     }
 
-    /// The address of Redis, in the form that the redis crate reads.
+    /// [`redis_url`] of these servers.
     pub fn redis_url(&self) -> String {
-        format!("redis+unix://{}", percent_encoded(&self.site.redis_socket()))
+        redis_url(self.state_dir())
     }
 
     /// The state directory with its real path.
@@ -128,6 +127,17 @@ impl PrivateServers {
     pub async fn stop(mut self) {
         tokio::join!(self.postgres.stop(), self.redis.stop());
     }
+}
+
+/// The address of a database for one of its roles, in the form that sqlx and libpq read. The server takes everybody's word
+/// for who they are: who reaches its socket may be any of them. The state directory is given with its real path.
+pub fn database_url(state_dir: &Path, database: &str, role: &str) -> String {
+    format!("postgres:///{database}?host={}&user={role}", percent_encoded(&site::run(state_dir)))
+}
+
+/// The address of Redis, in the form that the redis crate reads.
+pub fn redis_url(state_dir: &Path) -> String {
+    format!("redis+unix://{}", percent_encoded(&site::redis_socket(state_dir)))
 }
 
 /// Refuses a state directory that another process holds; makes nothing and keeps no lock.

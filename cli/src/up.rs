@@ -11,6 +11,7 @@ mod files;
 mod plan;
 mod ports;
 mod program;
+mod running;
 mod self_check;
 mod stop;
 mod welcome;
@@ -26,6 +27,7 @@ use shared::access::ApiKey;
 
 use self::plan::Plan;
 use self::program::Programs;
+pub use self::running::Running;
 use self::stop::StopSignals;
 use self::welcome::Welcome;
 use crate::private::{APPLICATION, DATABASE, Durability, OWNER, Options, PrivateServers};

@@ -6,7 +6,6 @@
 
 mod digest;
 mod parts;
-mod patience;
 mod record;
 mod tus;
 

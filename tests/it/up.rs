@@ -73,6 +73,18 @@ impl House {
         Program::start("up", Path::new(&probectl), &arguments, &environment)
     }
 
+    /// What the doctor says who is given an address and nothing else.
+    fn doctor(&self, url: &str) -> (bool, String) {
+        let environment = [
+            ("FFPROBE_API_STATE_DIR".to_owned(), self.state.display().to_string()),
+            ("FFPROBE_API_URL".to_owned(), url.to_owned()),
+        ];
+        let mut doctor = Program::start("doctor", &binaries::path("probectl"), &["doctor"], &environment);
+        let well = doctor.wait().success();
+        doctor.wait_for(|line| line.contains(" not made").then_some(()), "the sum");
+        (well, doctor.log())
+    }
+
     fn expect_nothing_left(&self) {
         let begun = Instant::now();
         loop {
@@ -114,6 +126,9 @@ async fn one_command_and_again() {
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!(job["result"]["media"]["video"][0]["codec"], "h264", "{job}");
 
+    let (well, text) = house.doctor(http.url());
+    assert!(well && text.contains("looking at the `probectl up`") && text.contains(" 0 failed, 1 not made"), "{text}");
+
     let mut second = house.start();
     assert!(!second.wait().success());
     std::thread::sleep(Duration::from_millis(100));
@@ -132,6 +147,8 @@ async fn one_command_and_again() {
     up.stop();
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     house.expect_nothing_left();
+    let (well, text) = house.doctor(http.url());
+    assert!(!well && !text.contains("looking at") && text.contains("DATABASE_URL"), "nothing runs: {text}");
     let (up, http_again) = house.up();
     let kept = http_again.get(&format!("/api/v1/jobs/{}", job["id"].as_str().expect("an id"))).await;
     assert_eq!(kept.json["state"], "succeeded", "the earlier job is there: {}", kept.text);

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::submit::{Profile, address, word};
 use super::{JOB_FAILED, SUCCESS};
-use crate::client::Client;
+use crate::client::{Client, persist};
+use crate::output::Output;
 use crate::terminal;
 
 /// Largest list that is sent, in bytes: what the API takes.
 const MOST_BYTES: u64 = 64 << 20;
 /// How often a batch that goes on is asked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the list is sent while no answer comes.
-const TRIES: u32 = 4;
+/// How long the list is sent again while no answer comes: whoever misspelled an address wants to know.
+const SEND_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a service that does not answer is waited for once it has the batch: it may be starting anew.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The end of `probectl batch --help`.
 const MANUAL: &str = "\
@@ -36,14 +39,19 @@ All jobs are accepted or none. A batch has at most 10,000. Files of this machine
 
 Examples:
   find /mnt/media -name '*.mxf' -printf '/%P\\n' | probectl batch - --wait
-  probectl batch list.txt --profile packets --results results.csv";
+  probectl batch list.txt --profile packets --results results.csv
+  probectl batch --id BATCH_ID --results results.csv     # one that was submitted before";
 
-/// Submits many jobs as one.
+/// Submits many jobs as one, or goes on with a batch that was submitted before.
 #[derive(Debug, Args)]
 #[command(after_long_help = MANUAL)]
 pub struct BatchArgs {
     /// The list; - for standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "id")]
+    file: Option<PathBuf>,
+    /// Submit nothing, but show this batch, wait for it, or write its results
+    #[arg(long, value_name = "BATCH_ID", conflicts_with_all = ["file", "profile", "external_id"])]
+    id: Option<Uuid>,
     /// How deep to look, for lines that do not say
     #[arg(long, value_enum, default_value = "standard")]
     profile: Profile,
@@ -64,22 +72,39 @@ pub struct BatchArgs {
 
 /// Runs the command.
 pub async fn run(client: &Client, args: BatchArgs) -> Result<u8> {
-    let lines = read(&args.file)?;
-    let body = translate(&lines, &word(&args.profile))?;
-    let query: Vec<_> = args.external_id.iter().map(|id| ("external_id", id.clone())).collect();
-    let batch = send(client, &query, body).await.context("the batch was not accepted")?;
-    let id = batch["id"].as_str().unwrap_or_default().to_owned();
-    if !args.wait && args.results.is_none() {
-        show(&batch, &args);
+    // a place that cannot be written to is better known before the work than after it
+    let output = args.results.as_deref().map(Output::open).transpose()?;
+    let batch = match &args.id {
+        Some(id) => client.get(&format!("/api/v1/batches/{id}"), &[]).await?,
+        None => submit(client, &args).await.context("the batch was not accepted")?,
+    };
+    if !args.wait && output.is_none() {
+        show(&batch, args.json);
         return Ok(SUCCESS);
     }
-    terminal::remark(&format!("batch {id}: {} jobs", batch["total"]));
+    let id = batch["id"].as_str().unwrap_or_default().to_owned();
+    terminal::remark(&format!("batch {id}: {} jobs; after an interruption go on with --id", batch["total"]));
     let batch = wait(client, &id).await?;
-    if let Some(file) = &args.results {
-        save(client, &id, file).await?;
+    let is_taken = output.as_ref().is_some_and(Output::is_stdout);
+    if let Some(output) = output {
+        save(client, &id, format(&args), output).await?;
     }
-    show(&batch, &args);
+    // standard output is one thing or the other
+    if is_taken {
+        terminal::remark(&summary(&batch));
+    } else {
+        show(&batch, args.json);
+    }
     Ok(if batch["counts"]["succeeded"] == batch["total"] { SUCCESS } else { JOB_FAILED })
+}
+
+async fn submit(client: &Client, args: &BatchArgs) -> Result<Value> {
+    let lines = read(args.file.as_deref().unwrap_or(Path::new("-")))?;
+    let body = translate(&lines, &word(&args.profile))?;
+    let query: Vec<_> = args.external_id.iter().map(|id| ("external_id", id.clone())).collect();
+    // the service makes one batch of it, however often it comes
+    let key = Uuid::new_v4().to_string();
+    persist(SEND_PATIENCE, async || client.post_lines("/api/v1/batches", &query, body.clone(), &key).await).await
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -97,13 +122,19 @@ fn read(file: &Path) -> Result<String> {
 /// The list as lines of jobs.
 fn translate(text: &str, profile: &Value) -> Result<String> {
     let mut body = String::new();
-    for (number, line) in (1..).zip(text.lines()) {
+    // what some editors put before a text is no part of it
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if line.starts_with('{') {
-            body.push_str(line);
+        if let Some(members) = line.strip_prefix('{') {
+            if says_profile(line) {
+                body.push_str(line);
+            } else {
+                let comma = if members.trim_start().starts_with('}') { "" } else { "," };
+                body.push_str(&format!("{{\"profile\":{profile}{comma}{members}"));
+            }
         } else {
             let named = address(line).with_context(|| format!("line {number}"))?;
             let source = named.unwrap_or_else(|| json!({"type": "path", "path": line}));
@@ -115,26 +146,16 @@ fn translate(text: &str, profile: &Value) -> Result<String> {
     Ok(body)
 }
 
-/// Sends it, again if no answer comes: the service makes one batch of it, however often it comes.
-async fn send(client: &Client, query: &[(&str, String)], body: String) -> Result<Value> {
-    let key = Uuid::new_v4().to_string();
-    for wait in (1..TRIES).map(|n| Duration::from_secs(1 << n)) {
-        match client.post_lines("/api/v1/batches", query, body.clone(), &key).await {
-            Err(error) if error.downcast_ref::<reqwest::Error>().is_some() => {
-                terminal::remark(&format!("probectl: {error:#}; trying again in {} s", wait.as_secs()));
-                tokio::time::sleep(wait).await;
-            }
-            answer => return answer,
-        }
-    }
-    client.post_lines("/api/v1/batches", query, body, &key).await
+/// Whether a job has its own profile. One that is no JSON says so, too: it is refused by whoever knows why.
+fn says_profile(job: &str) -> bool {
+    serde_json::from_str::<Map<String, Value>>(job).map_or(true, |members| members.contains_key("profile"))
 }
 
 /// The batch once all of its jobs have ended.
 async fn wait(client: &Client, id: &str) -> Result<Value> {
     let mut told = String::new();
     loop {
-        let batch = client.get(&format!("/api/v1/batches/{id}"), &[]).await?;
+        let batch = persist(PATIENCE, async || client.get(&format!("/api/v1/batches/{id}"), &[]).await).await?;
         let line = progress(&batch);
         if line != told {
             terminal::remark(&line);
@@ -157,23 +178,26 @@ fn progress(batch: &Value) -> String {
     format!("{percent:3.0} %{failed}")
 }
 
-async fn save(client: &Client, id: &str, file: &Path) -> Result<()> {
-    let format = if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) { "csv" } else { "ndjson" };
-    let mut out: Box<dyn std::io::Write + Send> = if file == Path::new("-") {
-        Box::new(std::io::stdout())
-    } else {
-        Box::new(std::fs::File::create(file).with_context(|| format!("{} cannot be written", file.display()))?)
-    };
-    let query = [("format", format.to_owned())];
-    let take = |piece: &[u8]| out.write_all(piece).with_context(|| format!("{} cannot be written", file.display()));
-    client.export(&format!("/api/v1/batches/{id}/results"), &query, take).await?;
-    out.flush().with_context(|| format!("{} cannot be written", file.display()))
+/// How the results are written.
+fn format(args: &BatchArgs) -> &'static str {
+    let extension = args.results.as_deref().and_then(Path::extension);
+    if extension.is_some_and(|e| e.eq_ignore_ascii_case("csv")) { "csv" } else { "ndjson" }
 }
 
-fn show(batch: &Value, args: &BatchArgs) {
-    if args.json {
+async fn save(client: &Client, id: &str, format: &str, mut output: Output) -> Result<()> {
+    let (path, query) = (format!("/api/v1/batches/{id}/results"), [("format", format.to_owned())]);
+    let export = async || {
+        ensure!(output.restart()?, "what was written is not complete");
+        client.export(&path, &query, |piece| output.write(piece)).await
+    };
+    persist(PATIENCE, export).await?;
+    output.keep()
+}
+
+fn show(batch: &Value, as_json: bool) {
+    if as_json {
         terminal::json(batch);
-    } else if args.results.as_deref() != Some(Path::new("-")) {
+    } else {
         terminal::line(&summary(batch));
     }
 }
@@ -201,7 +225,12 @@ mod tests {
         assert_eq!(value(0), json!({"source": {"type": "path", "path": "/a b.mov"}, "profile": "quick"}));
         assert_eq!(value(1)["source"], json!({"type": "url", "url": "https://x/a?b"}));
         assert_eq!(value(2)["source"]["key"], "k");
-        assert_eq!(lines[3], "{\"source\": 1}");
+        assert_eq!(value(3), json!({"source": 1, "profile": "quick"}));
+        let kept = "{\"source\": 1, \"profile\": \"frames\"}\n{\"source\"\n";
+        assert_eq!(
+            translate(&format!("\u{feff}{kept}{{}}"), &json!("quick")).unwrap(),
+            format!("{kept}{{\"profile\":\"quick\"}}\n")
+        );
         assert!(translate("# x\n\n", &json!("quick")).unwrap_err().to_string().contains("names nothing"));
         assert!(format!("{:#}", translate("/a\ns3://x", &json!(1)).unwrap_err()).starts_with("line 2: "));
     }

@@ -18,9 +18,10 @@ use shared::config::{
 use self::check::{Checks, Outcome};
 use super::{FAILED, SUCCESS, Target};
 use crate::terminal;
-use crate::up::StateArgs;
+use crate::up::{Running, StateArgs};
 
-/// Checks a running installation: give it the same environment as the API, and the API's address.
+/// Checks a running installation: give it the same environment as the API, and the API's address. Without either it looks
+/// at the `probectl up` of this machine.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code: 0 if nothing fails, 1 otherwise. Each check is ok, warn, fail, or skip (it could not be made)."
@@ -56,7 +57,14 @@ pub struct DoctorArgs {
 }
 
 /// Runs the command.
-pub async fn run(target: &Target, state: &StateArgs, args: DoctorArgs) -> Result<u8> {
+pub async fn run(target: &Target, state: &StateArgs, mut args: DoctorArgs) -> Result<u8> {
+    if target.is_local()
+        && !args.name_an_installation()
+        && let Some(up) = Running::find(state)
+    {
+        terminal::remark(&format!("looking at the `probectl up` that runs on {}", up.state.display()));
+        args.take_from(up);
+    }
     let mut checks = Checks::default();
     secrets::look(&args, &mut checks);
     let db = postgres::look(&args, &mut checks).await;
@@ -69,6 +77,41 @@ pub async fn run(target: &Target, state: &StateArgs, args: DoctorArgs) -> Result
         print(&checks);
     }
     Ok(if checks.count(Outcome::Fail) == 0 { SUCCESS } else { FAILED })
+}
+
+impl DoctorArgs {
+    /// Whether the environment is that of an API: none starts without these secrets. A mere default names nothing.
+    fn name_an_installation(&self) -> bool {
+        let (database, redis) = (&self.database, &self.redis);
+        let secrets = [
+            &database.database_url,
+            &database.postgres_password,
+            &redis.redis_url,
+            &redis.redis_password,
+            &self.pepper.api_key_pepper,
+            &self.signing.jwt_secret,
+            &self.encryption.encryption_keys,
+        ];
+        let files = [
+            &database.database_url_file,
+            &database.postgres_password_file,
+            &redis.redis_url_file,
+            &redis.redis_password_file,
+            &self.pepper.api_key_pepper_file,
+            &self.signing.jwt_secret_file,
+            &self.encryption.encryption_keys_file,
+        ];
+        secrets.into_iter().any(Option::is_some) || files.into_iter().any(Option::is_some)
+    }
+
+    fn take_from(&mut self, up: Running) {
+        self.database.database_url = Some(up.database_url.into());
+        self.redis.redis_url = Some(up.redis_url.into());
+        self.files.storage_url = up.storage_url;
+        self.pepper.api_key_pepper_file = Some(up.pepper_file);
+        self.signing.jwt_secret_file = Some(up.jwt_secret_file);
+        self.encryption.encryption_keys_file = Some(up.encryption_keys_file);
+    }
 }
 
 fn print(checks: &Checks) {

@@ -72,12 +72,12 @@ impl Site {
 
     /// The sockets.
     pub(super) fn run(&self) -> PathBuf {
-        self.state.join("run")
+        run(&self.state)
     }
 
     /// Redis' socket.
     pub(super) fn redis_socket(&self) -> PathBuf {
-        self.state.join("run/redis.sock")
+        redis_socket(&self.state)
     }
 
     /// The log of a server.
@@ -97,6 +97,16 @@ impl Site {
         }
         fs::set_permissions(directory, Permissions::from_mode(0o700)).with_context(context)
     }
+}
+
+/// The sockets of a state directory.
+pub(super) fn run(state: &Path) -> PathBuf {
+    state.join("run")
+}
+
+/// Redis' socket in a state directory.
+pub(super) fn redis_socket(state: &Path) -> PathBuf {
+    state.join("run/redis.sock")
 }
 
 fn check_length(state: &Path) -> Result<()> {

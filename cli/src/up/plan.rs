@@ -17,6 +17,14 @@ use crate::private;
 
 /// The first admin key.
 pub(super) const KEY_FILE: &str = "admin-api-key";
+/// The upload volume.
+pub(super) const UPLOADS: &str = "uploads";
+/// The secret of the stored API keys.
+pub(super) const PEPPER_FILE: &str = "secrets/api-key-pepper";
+/// The secret that signs access tokens.
+pub(super) const JWT_SECRET_FILE: &str = "secrets/jwt-secret";
+/// The keys of what is encrypted at rest.
+pub(super) const ENCRYPTION_KEYS_FILE: &str = "secrets/encryption-keys";
 /// Where `submit` remembers its unfinished uploads.
 pub(super) const RESUME: &str = "resume";
 /// Where `login` keeps sessions.
@@ -85,7 +93,7 @@ impl Plan {
 
     /// The upload volume.
     pub(super) fn uploads(&self) -> PathBuf {
-        self.state.join("uploads")
+        self.state.join(UPLOADS)
     }
 
     /// Secrets nobody needs to see.
@@ -95,17 +103,17 @@ impl Plan {
 
     /// The secret of the stored API keys.
     pub(super) fn pepper_file(&self) -> PathBuf {
-        self.state.join("secrets/api-key-pepper")
+        self.state.join(PEPPER_FILE)
     }
 
     /// The secret that signs access tokens.
     pub(super) fn jwt_secret_file(&self) -> PathBuf {
-        self.state.join("secrets/jwt-secret")
+        self.state.join(JWT_SECRET_FILE)
     }
 
     /// The keys of what is encrypted at rest.
     pub(super) fn encryption_keys_file(&self) -> PathBuf {
-        self.state.join("secrets/encryption-keys")
+        self.state.join(ENCRYPTION_KEYS_FILE)
     }
 
     /// The first admin key.

@@ -17,9 +17,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::patience::{Patience, retry_after};
 use super::record::Part;
 use crate::client::Client;
+use crate::patience::{Patience, retry_after};
 use crate::session::Ended;
 use crate::terminal::Share;
 

@@ -1,5 +1,5 @@
-//! How long to go on trying, and how long to wait before the next try. Called by `upload::tus` after each failure; knows
-//! nothing of HTTP but the form of `Retry-After`.
+//! How long to go on trying, and how long to wait before the next try. Asked after each failure; knows nothing of HTTP but the
+//! form of `Retry-After`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Counts failures since the last success.
-pub(super) struct Patience {
+pub(crate) struct Patience {
     limit: Duration,
     since: Instant,
     failures: u32,
@@ -17,18 +17,18 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Gives up when nothing has gone well for `limit`.
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, since: Instant::now(), failures: 0 }
     }
 
     /// Something went well: the count begins anew.
-    pub(super) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         self.since = Instant::now();
         self.failures = 0;
     }
 
     /// How long to wait after one more failure, at least as long as the service asked for; `None` to give up.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let own = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let wait = asked.map_or(own, |asked| asked.max(FIRST));
@@ -37,7 +37,7 @@ impl Patience {
 }
 
 /// The whole seconds of a `Retry-After`. The form with a date is not used by this service.
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
