@@ -2,6 +2,8 @@
 //! connection to the database is held while the client takes its time. A fault breaks the body off, which every client of HTTP
 //! can tell from its end. Used by the audit trail and by batches.
 
+use std::io::{self, Write};
+
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
@@ -73,10 +75,27 @@ pub fn answer(
 /// Adds an item as a line of JSON. What ffprobe wrote is kept with its line breaks; between the tokens of JSON they mean
 /// nothing, and inside of its strings none can stand.
 pub fn push_json(text: &mut String, item: &impl Serialize) -> Result<(), Error> {
-    let json = serde_json::to_string(item).map_err(Error::internal)?;
-    text.extend(json.split(['\n', '\r']));
-    text.push('\n');
+    let mut line = OneLine(Vec::new());
+    serde_json::to_writer(&mut line, item).map_err(Error::internal)?;
+    line.0.push(b'\n');
+    text.push_str(std::str::from_utf8(&line.0).map_err(Error::internal)?);
     Ok(())
+}
+
+/// Leaves line breaks out.
+struct OneLine(Vec<u8>);
+
+impl Write for OneLine {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        for part in piece.split(|byte| matches!(byte, b'\n' | b'\r')) {
+            self.0.extend_from_slice(part);
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Adds a line of comma-separated fields.
@@ -90,9 +109,13 @@ pub fn push_csv(text: &mut String, fields: &[String]) {
     text.push_str("\r\n");
 }
 
+/// What makes a spreadsheet take a field for a formula: signs, what it leaves out before them, and the wide forms that some take
+/// for the signs (OWASP, CSV Injection).
+const FORMULAS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
 /// A field. One that a spreadsheet would take for a formula gets an apostrophe: clients choose names and request ids.
 fn push_field(text: &mut String, field: &str) {
-    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']) && field.parse::<f64>().is_err();
+    let is_formula = field.starts_with(FORMULAS) && field.parse::<f64>().is_err();
     if !is_formula && !field.contains([',', '"', '\r', '\n']) {
         text.push_str(field);
         return;
@@ -133,6 +156,7 @@ mod tests {
     fn a_field_is_neither_a_formula_nor_two_fields() {
         assert_eq!(line(&["job.create", "{\"a\":1}", "a,b"]), "job.create,\"{\"\"a\"\":1}\",\"a,b\"\r\n");
         assert_eq!(line(&["=cmd+1", "@x", "+a\nb", "-"]), "\"'=cmd+1\",\"'@x\",\"'+a\nb\",\"'-\"\r\n");
+        assert_eq!(line(&["＝x", "\n=x"]), "\"'＝x\",\"'\n=x\"\r\n");
         assert_eq!(line(&["-1", "+2.5", "", "é"]), "-1,+2.5,,é\r\n", "numbers are no formulas");
     }
 }

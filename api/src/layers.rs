@@ -179,6 +179,7 @@ mod tests {
             gate: Default::default(),
             limiter: limits::Limiter::new(args.rates.rates().expect("rates")),
             backlog: Default::default(),
+            spool_room: Default::default(),
             base_url: String::new(),
             limits,
             volume: Default::default(),

@@ -106,6 +106,8 @@ pub struct App {
     pub limiter: Limiter,
     /// Knows about how many jobs wait.
     pub backlog: Backlog,
+    /// Where batches are kept on their way in.
+    pub spool_room: routes::batches::spool::Room,
     /// Looks at the upload volume for health checks.
     pub volume: routes::health::VolumeLook,
     /// Counters.

@@ -100,6 +100,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         gate,
         limiter,
         backlog: Default::default(),
+        spool_room: Default::default(),
         egress,
         s3,
         keys,

@@ -1,4 +1,4 @@
-//! Pages of lists that have no filters, the newest item first: keys, tenants, batches. The store is asked for one item more than the
+//! Pages of lists, the newest item first. The store is asked for one item more than the
 //! client wants, which tells whether there is another page.
 
 use shared::store::access::key::After;

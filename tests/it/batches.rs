@@ -1,14 +1,16 @@
 //! `/api/v1/batches`: all or nothing, in bounded memory, one end, and exports that say what the jobs themselves say.
 
-use std::collections::HashMap;
+mod races;
+
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::id::BatchId;
 use shared::store;
 use shared::store::event::Of;
 use tests::http::Answer;
-use tests::{Http, Installation, samples};
+use tests::{Http, Installation, exports, samples};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -117,7 +119,8 @@ async fn a_batch_with_a_bad_job_is_refused_whole() {
     let upload = format!("{{\"source\": {{\"type\": \"upload\", \"id\": \"{}\"}}}}\n", uuid::Uuid::new_v4());
     let twice = line("/a.wav", &json!({"external_id": "x"})).repeat(2);
     let many = good.clone() + &line("/../a", &json!({})).repeat(30);
-    let cases: [(&str, String, u16, &str, &str); 12] = [
+    let odd = json!({"jobs": [{"source": {"type": "path", "path": "/a"}}, {"source": {"type": "path", "path": "/a"}, "odd": 1}]});
+    let cases: [(&str, String, u16, &str, &str); 13] = [
         (LINES, good.clone() + "{\"source\": 1}\n" + &good, 400, "invalid_json", "/jobs/1"),
         (LINES, good.clone() + "\n\n" + &line("/../a", &json!({})), 400, "path_not_allowed", "/jobs/1/source/path"),
         (LINES, many, 400, "path_not_allowed", "/jobs/1/source/path"),
@@ -134,7 +137,8 @@ async fn a_batch_with_a_bad_job_is_refused_whole() {
         (LINES, String::new(), 400, "invalid_value", "/jobs"),
         (LINES, lines(10_001).replace("\"e7\"", "\"f7\""), 413, "payload_too_large", "/jobs"),
         ("application/json", json!({"jobs": []}).to_string(), 400, "invalid_value", "/jobs"),
-        ("application/json", json!({"jobs": [["path"]]}).to_string(), 400, "invalid_json", ""),
+        ("application/json", json!({"jobs": [["path"]]}).to_string(), 400, "invalid_json", "/jobs/0"),
+        ("application/json", odd.to_string(), 400, "invalid_json", "/jobs/1"),
         ("text/csv", good.clone(), 415, "unsupported_media_type", ""),
     ];
     for (kind, body, status, code, pointer) in cases {
@@ -147,7 +151,9 @@ async fn a_batch_with_a_bad_job_is_refused_whole() {
     let detail = answer.problem(400, "path_not_allowed");
     assert!(detail.contains("30 jobs are not as they must be: 2, 3, 4,") && detail.contains("…"), "{detail}");
     let long = line("/a", &json!({"metadata": {"a": "x".repeat(70_000)}}));
-    send(&http, LINES, long).await.problem(413, "payload_too_large");
+    let answer = send(&http, LINES, good.clone() + "\n" + &long).await;
+    let detail = answer.problem(413, "payload_too_large");
+    assert!(detail.starts_with("Line 3 has more than"), "{detail}");
     send(&http, "application/json", "[".repeat(5 << 20)).await.problem(413, "payload_too_large");
     assert_eq!(jobs_in(&installation).await, 1, "nothing of them is there");
     let batches: i64 =
@@ -223,6 +229,9 @@ async fn a_repeated_request_makes_one_batch() {
     assert_eq!(second.header("idempotent-replayed"), "true");
     assert_eq!(second.header("location"), first.header("location"));
     ask(lines(4)).await.problem(422, "idempotency_mismatch");
+    let named = http.request(Method::POST, "/api/v1/batches?external_id=x").header("content-type", LINES);
+    let named = Answer::of(named.header("idempotency-key", "k").body(lines(3))).await;
+    named.problem(422, "idempotency_mismatch");
     assert_eq!(jobs_in(&installation).await, 3);
     let both = tokio::join!(ask_anew(&http), ask_anew(&http));
     assert_eq!(both.0.json["id"], both.1.json["id"], "also at the same time");
@@ -286,13 +295,14 @@ async fn ten_thousand_small_files_go_through_in_little_memory() {
     let installation = Installation::new().await;
     let (api, http) = installation.api(&[]);
     let paths = samples_in(&installation);
-    // each file is looked at once; the others take its result, so that the test takes seconds and not a quarter of an hour
+    // three contents are looked at; the others take their results, so that the test takes seconds and not a quarter of an hour
+    // (`make batch` looks at each)
     let body: String = (0..FILES)
         .map(|i| {
-            line(
-                &paths[i % paths.len()],
-                &json!({"reuse": "result", "profile": "quick", "external_id": format!("e{i}")}),
-            )
+            let path = format!("/many-{i}.{}", &paths[i % paths.len()][3..]);
+            let there = |path: &str| installation.media().join(&path[1..]);
+            std::fs::hard_link(there(&paths[i % paths.len()]), there(&path)).expect("a name");
+            line(&path, &json!({"reuse": "result", "profile": "quick", "external_id": format!("e{i}")}))
         })
         .collect();
     http.get("/api/v1/batches").await;
@@ -314,26 +324,80 @@ async fn ten_thousand_small_files_go_through_in_little_memory() {
     }
     println!("all of them were run in {:.1?}", begun.elapsed());
     let before = api.peak_bytes();
-    let ndjson = http.get(&format!("{path}/results")).await.text;
-    let csv = http.get(&format!("{path}/results?format=csv")).await.text;
+    let (ndjson, csv) = exports::compare(&http, &id, FILES, 997).await;
     let grown = api.peak_bytes() - before;
-    println!("exports of {} and {} bytes: the API grew by {} KiB", ndjson.len(), csv.len(), grown >> 10);
+    println!("exports of {ndjson} and {csv} bytes: the API grew by {} KiB", grown >> 10);
     assert!(grown < 24 << 20, "memory does not follow the export: {grown} bytes");
-    let exported: Vec<Value> = ndjson.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!((exported.len(), csv.split_terminator("\r\n").count()), (FILES, FILES + 1));
-    let rows: HashMap<&str, &str> = csv.lines().skip(1).filter_map(|row| Some((row.split(',').nth(1)?, row))).collect();
-    for (place, job) in exported.iter().enumerate() {
-        assert_eq!((&job["state"], &job["external_id"]), (&json!("succeeded"), &json!(format!("e{place}"))));
-        assert!(job["result"]["media"]["container"]["format"].is_string(), "{job}");
-        let row = rows[job["id"].as_str().expect("an id")];
-        let format = job["result"]["media"]["container"]["format"].as_str().expect("a format");
-        assert!(row.contains(format), "{row}");
-    }
-    for job in exported.iter().step_by(997) {
-        let single = http.get(&format!("/api/v1/jobs/{}?include=result", job["id"].as_str().expect("an id"))).await;
-        assert_eq!(&single.json, job);
-    }
     assert_eq!(ends(&installation).await.len(), 1);
+}
+
+#[tokio::test]
+async fn results_that_are_large_come_one_by_one() {
+    const JOBS: usize = 30;
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[]);
+    let batch = send(&http, LINES, lines(JOBS)).await.json["id"].as_str().expect("an id").to_owned();
+    // every second one has 8 MiB
+    let ends = "with ended as (update job set state = 'succeeded', finished_at = clock_timestamp() returning id, batch_number)
+        insert into result (job_id, media, ffprobe, provenance) select id, '{\"container\": {\"format\": \"x\"}}',
+            '{\"a\": \"' || repeat('x', case batch_number % 2 when 0 then 8 << 20 else 1 end) || '\"}', '{}' from ended";
+    sqlx::query(ends).execute(&installation.db).await.expect("shifts");
+    http.get("/api/v1/batches").await;
+    let before = api.peak_bytes();
+    for (format, most) in [("ndjson", JOBS), ("csv", JOBS + 1)] {
+        let request = http.request(Method::GET, &format!("/api/v1/batches/{batch}/results?format={format}"));
+        let mut answer = request.send().await.expect("an answer");
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(piece) = answer.chunk().await.expect("whole") {
+            count += piece.iter().filter(|byte| **byte == b'\n').count();
+            bytes += piece.len();
+        }
+        assert_eq!(count, most, "{format}");
+        assert!(format == "csv" || bytes > 8 << 20 << 3);
+    }
+    let (mut path, mut seen) = (format!("/api/v1/jobs?batch_id={batch}&include=result&limit=20"), Vec::new());
+    loop {
+        let page = http.get(&path).await.json;
+        let jobs = page["data"].as_array().expect("jobs");
+        assert!(jobs.iter().all(|job| job["result"].is_object()), "each with its result");
+        seen.extend(jobs.iter().map(|job| job["external_id"].clone()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/jobs?batch_id={batch}&include=result&limit=20&cursor={cursor}");
+    }
+    seen.sort_by_key(|name| name.as_str().map(|name| name[1..].parse::<usize>().expect("a number")));
+    assert_eq!(seen, (0..JOBS).map(|i| json!(format!("e{i}"))).collect::<Vec<_>>());
+    let grown = api.peak_bytes() - before;
+    println!("the API grew by {} KiB", grown >> 10);
+    // the row, the JSON in it, its line, what is on its way
+    assert!(grown < 160 << 20, "memory follows one result, not a page of them: {grown} bytes");
+}
+
+#[tokio::test]
+async fn an_old_batch_is_listed_however_many_jobs_came_after_it() {
+    const JOBS: i64 = 1_000;
+    let installation = Installation::new().await;
+    let tenant = installation.tenant("t").await;
+    let fill = "insert into job (id, tenant_id, profile, lane, priority, path, roots, path_inside, max_attempts, state, finished_at,
+            created_at, batch_id, batch_number)
+        select gen_random_uuid(), $1, 'quick', 'fast', 1, '/a', '{media}', 'a', 1, 'canceled', now(), now() + n * interval '1 s',
+            ('00000000-0000-0000-0000-' || lpad((n / $2)::text, 12, '0'))::uuid, n % $2 + 1
+        from generate_series(0, 100 * $2 - 1) n";
+    installation.fill(sqlx::query(fill).bind(tenant).bind(JOBS)).await;
+    let mut db = installation.db.acquire().await.expect("a connection");
+    sqlx::query("analyze job").execute(&mut *db).await.expect("looks");
+    let read = async |db: &mut sqlx::PgConnection| -> i64 {
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *db).await.expect("tells");
+        let sql = "select sum(idx_tup_read)::bigint + pg_stat_get_tuples_returned('job'::regclass)
+            from pg_stat_user_indexes where relname = 'job'";
+        sqlx::query_scalar(sql).fetch_one(db).await.expect("looks")
+    };
+    let before = read(&mut db).await;
+    let filter = store::job::Filter { batch: Some(BatchId(uuid::Uuid::nil())), ..Default::default() };
+    let page = store::job::list(&mut *db, tenant, &filter, None, 51).await.expect("lists");
+    assert_eq!(page.len(), 51);
+    let rows = read(&mut db).await - before;
+    println!("{rows} rows were read");
+    assert!((51..=2 * JOBS).contains(&rows), "{rows} rows were read for a batch of {JOBS}");
 }
 
 #[tokio::test]
@@ -353,6 +417,18 @@ async fn probectl_submits_a_list_and_saves_its_results() {
     let mut probectl = installation.probectl(&http, &["batch", &file, "--wait", "--external-id", "mine"]);
     assert_eq!(probectl.wait().code(), Some(3), "{}", probectl.log());
     probectl.wait_for(|line| line.contains("3 succeeded, 1 failed").then_some(()), "the summary");
+    let mine = http.get("/api/v1/batches").await.json["data"][0]["id"].as_str().expect("an id").to_owned();
+    std::fs::write(&results, "last night's").expect("older results");
+    let unknown = uuid::Uuid::new_v4().to_string();
+    let mut probectl = installation.probectl(&http, &["batch", "--id", &unknown, "--results", &results]);
+    assert_eq!(probectl.wait().code(), Some(1), "there is no such batch");
+    assert_eq!(std::fs::read_to_string(&results).expect("results"), "last night's");
+    let mut probectl = installation.probectl(&http, &["batch", "--id", &mine, "--results", &results]);
+    assert_eq!(probectl.wait().code(), Some(3), "{}", probectl.log());
+    assert_eq!(std::fs::read_to_string(&results).expect("results").lines().count(), 5);
+    let mut probectl = installation.probectl(&http, &["batch", &file, "--results", "/nonexistent/results.csv"]);
+    assert_eq!(probectl.wait().code(), Some(1), "before anything is submitted");
+    assert_eq!(http.get("/api/v1/batches").await.json["data"].as_array().map(Vec::len), Some(2));
     let mut probectl = installation.probectl(&http, &["batch", &file, "--external-id", "mine"]);
     assert_eq!(probectl.wait().code(), Some(1), "the name is taken");
     probectl.wait_for(|line| line.contains("external_id_taken").then_some(()), "why");

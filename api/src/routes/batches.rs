@@ -15,6 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use sha2::{Digest, Sha256};
 use shared::access::Principal;
 use shared::batch::{Batch, NewBatch};
 use shared::id::{BatchId, JobId};
@@ -35,7 +36,7 @@ use crate::idempotency::Repeatable;
 use crate::limits::backlog;
 use crate::openapi::{ReadProblems, WriteProblems};
 use crate::problem::{ProblemBody, Result};
-use crate::{App, audit, cursor, idempotency, page};
+use crate::{App, audit, cursor, idempotency, metrics, page};
 
 /// What the audit trail calls it when a batch is accepted.
 const CREATE: &str = "batch.create";
@@ -78,9 +79,13 @@ pub async fn create(
         Submission { tenant: who.tenant, new, request, audit: audit::event(CREATE, StatusCode::ACCEPTED.as_u16()) };
     let answer = |batch: &Batch| idempotency::keep(&BatchView::from(batch.clone()));
     let at = |id: BatchId| format!("{}/api/v1/batches/{id}", app.base_url);
+    let profiles = jobs.profiles.clone();
     let response = match batch::submit(&app.db, submission, jobs.chunks(), answer).await? {
         Submitted::New(batch) => {
             audit::kept(CREATE);
+            for (profile, count) in profiles {
+                app.metrics.submitted.get_or_create(&metrics::Submission { profile: profile.as_str() }).inc_by(count);
+            }
             tracing::info!(batch.id = %batch.id, jobs = batch.total, "batch accepted");
             app.ring(Bell::Wake).await;
             idempotency::first(StatusCode::ACCEPTED, at(batch.id), &BatchView::from(*batch))
@@ -105,14 +110,19 @@ struct Taken {
 async fn take_in(app: &App, who: &Principal, query: CreateQuery, parts: &Parts, body: Body) -> shared::Result<Taken> {
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let mut spool = Spool::new(app.limits.batch_jobs).await?;
+    let mut spool = Spool::new(app.limits.batch_jobs, &app.spool_room).await?;
     match essence.as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             let mut lines = Lines::new(body, app.limits.batch_bytes, app.limits.body_bytes);
             while let Some(line) = lines.next().await? {
                 spool.add(request::job(line).and_then(|job| job.check(who, app))).await?;
             }
-            let repeatable = Repeatable::of_digest(&parts.headers, lines.digest())?;
+            // the name is no part of the body, and makes another batch
+            let mut fingerprint = lines.digest();
+            if let Some(name) = &query.external_id {
+                fingerprint = Sha256::new().chain_update(fingerprint).chain_update(name).finalize().into();
+            }
+            let repeatable = Repeatable::of_digest(&parts.headers, fingerprint)?;
             let jobs = spool.finish().await?;
             let new = request::check(app, query.external_id, serde_json::Map::new(), jobs.count, None)?;
             Ok(Taken { jobs, new, repeatable })
@@ -128,7 +138,7 @@ async fn take_in(app: &App, who: &Principal, query: CreateQuery, parts: &Parts, 
             let repeatable = Repeatable::read(&parts.headers, &bytes)?;
             drop(bytes);
             for job in jobs {
-                spool.add(job.0.check(who, app)).await?;
+                spool.add(request::job(job.get().as_bytes()).and_then(|job| job.check(who, app))).await?;
             }
             let jobs = spool.finish().await?;
             let new = request::check(app, external_id, metadata, jobs.count, webhook)?;
@@ -279,7 +289,8 @@ pub async fn retry(
     Id(id): Id<BatchId>,
     Json { value, .. }: Json<RetryBatch>,
 ) -> Result<axum::Json<BatchRetried>> {
-    let failed = batch::find(&app.db, who.tenant, id).await?.counts.failed;
+    batch::find(&app.db, who.tenant, id).await?;
+    let failed = store::job::bulk::count_failed(&app.db, id, value.failure_code).await?;
     let _places = backlog::take(&app, &who, u32::try_from(failed).unwrap_or(u32::MAX)).await?;
     let attempts = app.limits.max_attempts;
     let jobs: Vec<JobId> = batch::retry(&app.db, who.tenant, id, value.failure_code, attempts).await?;

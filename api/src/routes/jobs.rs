@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod change;
 pub mod outcome;
 pub mod request;
+pub mod results;
 pub mod series;
 pub mod source;
 pub mod view;
@@ -31,9 +32,10 @@ use crate::openapi::{ReadProblems, WriteProblems};
 use crate::preferences::{Patience, Prefer};
 use crate::problem::Result;
 use crate::waiting::wait_for;
-use crate::{App, audit, cursor, idempotency};
+use crate::{App, audit, cursor, idempotency, page};
 use outcome::outcome;
 use request::{CreateJob, Include, ListQuery, ShowQuery};
+use results::Results;
 use view::{JobPage, JobView, QueuePlace, ResultView};
 
 /// How long a client should wait before it asks again for a job that has not ended, in seconds.
@@ -197,29 +199,27 @@ pub async fn page_of(
     let cursors = cursor::List::new(app, who, "jobs", filter);
     let with_results = query.include == Some(Include::Result);
     let most = if with_results { app.limits.page_with_results } else { app.limits.page };
-    let limit = query.limit(app.limits.page)?.min(most);
+    let mut limit = query.limit(app.limits.page)?.min(most);
     let after = query.cursor.as_deref().map(|c| cursors.decode(c)).transpose()?;
     // one more than asked for tells whether there is a next page
     let mut jobs = store::job::list(&app.db, who.tenant, filter, after, limit + 1).await?;
-    let has_more = jobs.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    jobs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = jobs.last().map(|j| After { created_at: j.created_at, id: j.id });
-    let next_cursor = last.filter(|_| has_more).map(|after: After| cursors.encode(&after));
-    let mut results = if with_results {
-        let ids: Vec<JobId> = jobs.iter().filter(|j| j.state == JobState::Succeeded).map(|j| j.id).collect();
-        store::result::list(&app.db, who.tenant, &ids).await?.into_iter().map(|r| (r.job_id, r)).collect()
-    } else {
-        std::collections::HashMap::new()
-    };
-    let data = jobs
-        .into_iter()
-        .map(|job| {
-            let result = results.remove(&job.id);
-            JobView::new(job, result)
-        })
-        .collect();
+    let mut results = None;
+    if with_results {
+        let shown = jobs.iter().take(usize::try_from(limit).unwrap_or(usize::MAX));
+        let read = Results::of(&app.db, who.tenant, shown).await?;
+        limit = limit.min(i64::try_from(read.fit).unwrap_or(limit));
+        results = Some(read);
+    }
+    let place = |job: &Job| After { created_at: job.created_at, id: job.id };
+    let next_cursor = page::cut(&mut jobs, limit, &cursors, place);
+    let data = jobs.into_iter().map(|job| {
+        let result = results.as_mut().and_then(|results| results.take(job.id));
+        JobView::new(job, result)
+    });
+    let data = data.collect();
     let next = next_cursor.as_deref().and_then(|c| cursor::link(app, uri, c));
-    Ok((AppendHeaders(next), axum::Json(JobPage { data, has_more, next_cursor })).into_response())
+    Ok((AppendHeaders(next), axum::Json(JobPage { data, has_more: next_cursor.is_some(), next_cursor }))
+        .into_response())
 }
 
 /// Show a job's result

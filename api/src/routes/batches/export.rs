@@ -1,22 +1,22 @@
 //! The results of a batch as one stream, in the order of its jobs: NDJSON with everything (each line is what
 //! `GET /api/v1/jobs/{id}?include=result` shows), CSV with what fits into a table.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::response::Response;
 use futures::stream;
 use serde_json::Value;
-use shared::id::{BatchId, JobId, TenantId};
-use shared::job::{Job, JobState, Source};
+use shared::id::{BatchId, TenantId};
+use shared::job::{Job, Source};
 use shared::store::result::StoredResult;
 use shared::{Error, store};
 
 use crate::App;
 use crate::export::{self, Format};
+use crate::routes::jobs::results::Results;
 use crate::routes::jobs::view::JobView;
 
-/// Jobs read at once, with their results.
+/// Most jobs read at once, with their results.
 const PAGE: i64 = 20;
 
 /// A column of the CSV: its name, and where in `media` it stands (RFC 6901).
@@ -73,14 +73,14 @@ impl Export {
         }
         let db = &self.app.db;
         let jobs = store::job::bulk::list(db, self.tenant, self.batch, self.after, PAGE).await?;
-        let Some((last, _)) = jobs.last() else { return Ok(None) };
-        self.after = *last;
-        let done: Vec<JobId> = jobs.iter().filter(|(_, j)| j.state == JobState::Succeeded).map(|(_, j)| j.id).collect();
-        let mut results: HashMap<JobId, StoredResult> =
-            store::result::list(db, self.tenant, &done).await?.into_iter().map(|r| (r.job_id, r)).collect();
+        if jobs.is_empty() {
+            return Ok(None);
+        }
+        let mut results = Results::of(db, self.tenant, jobs.iter().map(|(_, job)| job)).await?;
         let mut text = String::new();
-        for (number, job) in jobs {
-            let result = results.remove(&job.id);
+        for (number, job) in jobs.into_iter().take(results.fit) {
+            self.after = number;
+            let result = results.take(job.id);
             match self.format {
                 Format::Ndjson => export::push_json(&mut text, &JobView::new(job, result))?,
                 Format::Csv => export::push_csv(&mut text, &fields(number, &job, result.as_ref())),

@@ -16,6 +16,8 @@ pub struct Lines {
     /// Up to where it was searched for the end of the line.
     searched: usize,
     came: usize,
+    /// Lines that were passed, empty ones with them.
+    passed: usize,
     most_bytes: usize,
     line_bytes: usize,
     digest: Sha256,
@@ -31,6 +33,7 @@ impl Lines {
             start: 0,
             searched: 0,
             came: 0,
+            passed: 0,
             most_bytes,
             line_bytes,
             digest: Sha256::new(),
@@ -65,6 +68,7 @@ impl Lines {
             if line.len() > self.line_bytes {
                 return Err(self.too_long());
             }
+            self.passed += 1;
             if !self.held[line.clone()].trim_ascii().is_empty() {
                 return Ok(Some(&self.held[line]));
             }
@@ -77,7 +81,11 @@ impl Lines {
     }
 
     fn too_long(&self) -> Error {
-        let detail = format!("A line has more than {} bytes. Each line is one job as JSON.", self.line_bytes);
+        let detail = format!(
+            "Line {} has more than {} bytes. Each line is one job as JSON. Nothing was accepted.",
+            self.passed + 1,
+            self.line_bytes
+        );
         Error::new(Code::TooLarge, detail)
     }
 

@@ -1,6 +1,7 @@
 //! What clients send to `/api/v1/batches`.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::batch::NewBatch;
 use shared::job::{FailureCode, JobWebhook};
@@ -8,7 +9,7 @@ use shared::{Code, Error};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
-use crate::extract::{object, object_or_null};
+use crate::extract::object_or_null;
 use crate::routes::jobs::request::{CreateJob, check_external_id, check_metadata};
 use crate::routes::webhooks::request::JobWebhookRequest;
 
@@ -18,8 +19,8 @@ use crate::routes::webhooks::request::JobWebhookRequest;
 #[schema(example = json!({"external_id": "nightly-2026-11-24", "jobs": [{"source": {"type": "path", "path": "/test/a.mp4"}}, {"source": {"type": "path", "path": "/test/b.mp4"}, "profile": "quick"}]}))]
 pub struct CreateBatch {
     /// The jobs, each as in `POST /api/v1/jobs`: 1 to 10,000, as long as the body has at most 4 MiB.
-    #[schema(min_items = 1, max_items = 10_000)]
-    pub jobs: Vec<JobObject>,
+    #[schema(min_items = 1, max_items = 10_000, value_type = Vec<CreateJob>)]
+    pub jobs: Vec<Box<RawValue>>,
     /// Your own name for the batch, unique in your tenant.
     #[schema(min_length = 1, max_length = 200)]
     pub external_id: Option<String>,
@@ -31,12 +32,6 @@ pub struct CreateBatch {
     #[serde(default, deserialize_with = "object_or_null")]
     pub webhook: Option<JobWebhookRequest>,
 }
-
-/// A job of a batch: an object, and nothing else that could be read as one.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(transparent)]
-#[schema(value_type = CreateJob)]
-pub struct JobObject(#[serde(deserialize_with = "object")] pub CreateJob);
 
 /// Query of a batch that comes as lines.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -82,8 +77,8 @@ pub struct ResultsQuery {
     pub format: Option<crate::export::Format>,
 }
 
-/// Lines are one job each, as in `POST /api/v1/jobs`.
-pub fn job(line: &[u8]) -> Result<CreateJob, Error> {
-    crate::extract::read_object(line)
-        .map_err(|e| Error::new(Code::InvalidJson, e.detail().replacen("The body", "The line", 1)))
+/// One job of many, as in `POST /api/v1/jobs`.
+pub fn job(text: &[u8]) -> Result<CreateJob, Error> {
+    crate::extract::read_object(text)
+        .map_err(|e| Error::new(Code::InvalidJson, e.detail().replacen("The body", "It", 1)))
 }

@@ -2,28 +2,50 @@
 //! a name, and read again some hundreds at a time once all are there. So memory stays flat, and no transaction waits for a
 //! client. A batch with a bad job is refused whole, and the answer names all that are bad.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::SeekFrom;
+use std::sync::Arc;
 
 use futures::{Stream, stream};
-use shared::job::NewJob;
+use shared::job::{NewJob, Profile};
 use shared::lifecycle::batch::at;
 use shared::store::job::bulk::Item;
 use shared::{Code, Error};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Jobs that are stored with one statement.
 const CHUNK: usize = 500;
 /// Bad jobs that are named in the answer.
 const NAMED: usize = 20;
 
+/// Bytes of all spools of this process together. In a container the folder for temporary files is memory.
+const ROOM: usize = 256 << 20;
+/// Bytes of room that are taken at once.
+const PIECE: usize = 64 << 10;
+
+/// The room that the spools of this process share.
+#[derive(Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM / PIECE)))
+    }
+}
+
 /// Jobs on their way in.
 pub struct Spool {
     file: BufWriter<File>,
+    room: Room,
+    /// What it has of the room, and how many bytes of that are free.
+    taken: Option<OwnedSemaphorePermit>,
+    free: usize,
     most: i32,
     count: i32,
     names: HashSet<String>,
+    profiles: HashMap<Profile, u64>,
     first_bad: Option<Error>,
     bad: Vec<i32>,
     bad_count: u64,
@@ -31,14 +53,18 @@ pub struct Spool {
 
 impl Spool {
     /// An empty one, for up to `most` jobs.
-    pub async fn new(most: i32) -> Result<Self, Error> {
+    pub async fn new(most: i32, room: &Room) -> Result<Self, Error> {
         let file = tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(Error::internal)?;
         let file = file.map_err(full_or_broken)?;
         Ok(Self {
             file: BufWriter::new(File::from_std(file)),
+            room: room.clone(),
+            taken: None,
+            free: 0,
             most,
             count: 0,
             names: HashSet::new(),
+            profiles: HashMap::new(),
             first_bad: None,
             bad: Vec::new(),
             bad_count: 0,
@@ -65,6 +91,8 @@ impl Spool {
             Ok(job) => {
                 let mut line = serde_json::to_vec(&Item::new(self.count, &job)).map_err(Error::internal)?;
                 line.push(b'\n');
+                self.take_room(line.len())?;
+                *self.profiles.entry(job.profile).or_default() += 1;
                 self.file.write_all(&line).await.map_err(full_or_broken)
             }
             // a part of ours that is away says nothing of the job
@@ -81,6 +109,19 @@ impl Spool {
         }
     }
 
+    fn take_room(&mut self, bytes: usize) -> Result<(), Error> {
+        while self.free < bytes {
+            let piece = Arc::clone(&self.room.0).try_acquire_owned().map_err(|_| no_room())?;
+            match &mut self.taken {
+                Some(all) => all.merge(piece),
+                None => self.taken = Some(piece),
+            }
+            self.free += PIECE;
+        }
+        self.free -= bytes;
+        Ok(())
+    }
+
     /// The jobs, if all are good.
     pub async fn finish(mut self) -> Result<Spooled, Error> {
         if let Some(first) = self.first_bad {
@@ -93,7 +134,7 @@ impl Spool {
         self.file.flush().await.map_err(full_or_broken)?;
         let mut file = self.file.into_inner();
         file.seek(SeekFrom::Start(0)).await.map_err(Error::internal)?;
-        Ok(Spooled { count: self.count, lines: BufReader::new(file) })
+        Ok(Spooled { count: self.count, profiles: self.profiles, lines: BufReader::new(file), _room: self.taken })
     }
 }
 
@@ -113,24 +154,29 @@ fn refuse(first: &Error, count: u64, numbers: &[i32]) -> Error {
 }
 
 fn full_or_broken(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::StorageFull {
-        let detail = "The service has no room to take in a batch just now. Nothing was accepted; try again later.";
-        return Error::new(Code::StorageFull, detail);
-    }
-    Error::internal(error)
+    if error.kind() == std::io::ErrorKind::StorageFull { no_room() } else { Error::internal(error) }
+}
+
+fn no_room() -> Error {
+    let detail = "The service has no room to take in a batch just now. Nothing was accepted; try again later.";
+    Error::new(Code::StorageFull, detail)
 }
 
 /// Jobs that are all there and good.
 pub struct Spooled {
     /// How many.
     pub count: i32,
+    /// How many with which profile.
+    pub profiles: HashMap<Profile, u64>,
     lines: BufReader<File>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Spooled {
     /// The jobs, some hundred at a time.
     pub fn chunks(self) -> impl Stream<Item = Result<Vec<Item>, Error>> + Send {
-        stream::try_unfold(self.lines, async |mut lines| {
+        stream::try_unfold(self, async |mut spooled| {
+            let lines = &mut spooled.lines;
             let (mut items, mut line) = (Vec::new(), Vec::new());
             while items.len() < CHUNK {
                 line.clear();
@@ -139,7 +185,27 @@ impl Spooled {
                 }
                 items.push(serde_json::from_slice(&line).map_err(Error::internal)?);
             }
-            Ok((!items.is_empty()).then_some((items, lines)))
+            Ok((!items.is_empty()).then_some((items, spooled)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn spools_share_their_room_and_give_it_back() {
+        let room = Room(Arc::new(Semaphore::new(3)));
+        let (mut one, mut other) = (Spool::new(10, &room).await.unwrap(), Spool::new(10, &room).await.unwrap());
+        one.take_room(1).unwrap();
+        one.take_room(PIECE).unwrap();
+        other.take_room(PIECE).unwrap();
+        assert_eq!(other.take_room(1).map_err(|e| e.code()), Err(Code::StorageFull));
+        one.take_room(PIECE - 1).unwrap();
+        drop(one);
+        other.take_room(2 * PIECE).unwrap();
+        drop(other);
+        assert_eq!(room.0.available_permits(), 3);
     }
 }

@@ -31,7 +31,7 @@ pub struct BatchView {
     pub metadata: Map<String, Value>,
     /// How many jobs were handed in.
     pub total: i32,
-    /// How they stand; jobs that were erased are not counted.
+    /// How they stand; once it is completed, how they stood at its end. Jobs that were erased before are not counted.
     pub counts: Counts,
     /// How much of it is done, from 0 to 100.
     pub percent: f64,

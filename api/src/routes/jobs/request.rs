@@ -217,7 +217,7 @@ pub struct ListQuery {
     created_from: Option<DateTime<Utc>>,
     /// Only jobs created before this instant (RFC 3339).
     created_before: Option<DateTime<Utc>>,
-    /// Jobs on a page; with `include=result` there are never more than 20.
+    /// Jobs on a page; with `include=result` there are never more than 20, and fewer if their results are large.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
