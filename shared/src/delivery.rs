@@ -78,8 +78,31 @@ pub enum Outcome {
     Failed,
     /// And the webhook gets nothing any more.
     Disabled,
+    /// Nothing was sent: it waits as if nobody had claimed it.
+    Unsent,
+    /// There is nothing to be sent any more.
+    Canceled,
     /// Somebody else has it by now.
     Lost,
+}
+
+/// Why nothing was sent. The endpoint has nothing to do with it, so no try and no failure is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// The service itself could not, for this reason; it may be claimed again after so long.
+    Fault(&'static str, Duration),
+    /// What it tells of, or where that was to be told, was erased.
+    Void,
+}
+
+/// Gives a delivery back of which nothing was sent.
+pub async fn give_back(db: &PgPool, claimed: &Claimed, unsent: Unsent) -> Result<Outcome> {
+    let (reason, wait, outcome) = match unsent {
+        Unsent::Fault(reason, wait) => (reason, Some(wait), Outcome::Unsent),
+        Unsent::Void => ("what it tells of was erased", None, Outcome::Canceled),
+    };
+    let ours = turn::give_back(db, claimed.id, claimed.token, reason, wait).await?;
+    Ok(if ours { outcome } else { Outcome::Lost })
 }
 
 /// Ends an attempt: the delivery waits, or has ended; its target is cleared, counted against, left alone or disabled.
@@ -148,7 +171,7 @@ async fn tell_disabled(tx: &mut PgConnection, tenant: TenantId, id: WebhookId, r
 /// One round of keeping house: takes deliveries from deliverers that fell silent, and ends those that wait for webhooks that
 /// were disabled. Returns how many of both; call again while there are many.
 pub async fn tidy(db: &PgPool) -> Result<u64> {
-    let rescued = turn::rescue(db, webhook::TRIES_MAX, BATCH).await?;
+    let rescued = turn::rescue(db, &webhook::SCHEDULE.map(i64::from), BATCH).await?;
     Ok(rescued + store::delivery::cancel_idle(db, BATCH).await?)
 }
 

@@ -35,7 +35,7 @@ const PREFIX: &str = "whsec_";
 /// Bytes of a secret; the specification asks for 24 to 64.
 const SECRET_BYTES: usize = 32;
 /// Waits before the second and each later try, in seconds, as the specification proposes: 75 hours and 35 minutes together.
-const SCHEDULE: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+pub const SCHEDULE: [u32; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 /// Most tries of a delivery, before somebody asks for more.
 pub const TRIES_MAX: i16 = SCHEDULE.len() as i16 + 1;
 /// Waits differ by so much to both sides, so that what failed together does not come back together.
@@ -82,7 +82,7 @@ pub enum DeliveryState {
     Succeeded,
     /// It was tried as often as it is.
     Failed,
-    /// The webhook was disabled before it was taken.
+    /// The webhook was disabled, or what it tells of erased, before it was taken.
     Canceled,
 }
 
@@ -119,7 +119,7 @@ impl Secret {
 /// How long to wait after the try of this number, counted from 1; `None` after the last. `dice` in `0.0..1.0` spreads.
 pub fn retry_wait(tries: u32, dice: f64) -> Option<Duration> {
     let at = usize::try_from(tries.checked_sub(1)?).ok()?;
-    let seconds = Duration::from_secs(*SCHEDULE.get(at)?);
+    let seconds = Duration::from_secs((*SCHEDULE.get(at)?).into());
     Some(seconds.mul_f64(1.0 + JITTER * (2.0 * dice.clamp(0.0, 1.0) - 1.0)))
 }
 

@@ -6,6 +6,7 @@ mod chaos;
 mod fairness;
 mod faults;
 mod job;
+mod own;
 mod signature;
 mod targets;
 mod turns;
@@ -121,6 +122,11 @@ async fn hook(http: &Http, url: &str, events: &[&str]) -> (String, String) {
     assert_eq!(made.status, 201, "{}", made.text);
     let text = |name: &str| made.json[name].as_str().expect("it is there").to_owned();
     (text("id"), text("secret"))
+}
+
+/// Runs a statement, most often one that lets time pass.
+async fn shift(site: &Site, sql: &'static str) {
+    sqlx::query(sql).execute(&site.installation.db).await.expect("the statement runs");
 }
 
 fn id(hook: &str) -> WebhookId {

@@ -4,6 +4,7 @@
 //! is `shared::delivery`.
 
 mod address;
+mod fault;
 mod send;
 
 use std::collections::HashMap;
@@ -23,13 +24,17 @@ use crate::Worker;
 use crate::metrics::Delivered;
 use crate::rounds::{Rounds, Words};
 use address::Addresses;
+use fault::Faults;
 
 /// How often what is due is looked for when no bell rings.
 const TICK: Duration = Duration::from_millis(500);
 /// How often deliverers that fell silent are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
-/// How long a delivery is held: longer than an attempt and its end can take.
+/// How long a delivery is held: longer than its preparation, an attempt and its end can take.
 const LEASE: Duration = Duration::from_secs(30);
+/// What of the hold may have passed when it is sent. Later, somebody else might send it before the attempt has ended.
+const PREPARATION: Duration = Duration::from_secs(8);
+const _: () = assert!(PREPARATION.as_secs() + send::LONGEST.as_secs() < LEASE.as_secs());
 /// Most deliveries on their way to one target, over all deliverers.
 const PER_TARGET: i64 = 4;
 /// What running deliveries get to end once the worker drains; those that do not are sent again.
@@ -69,6 +74,7 @@ struct Crew {
     /// How many run for each tenant.
     tenants: Mutex<HashMap<TenantId, usize>>,
     addresses: Addresses,
+    faults: Faults,
     /// A slot is free, and there may be more for it.
     freed: Notify,
 }
@@ -80,6 +86,7 @@ impl Crew {
             running: TaskTracker::new(),
             tenants: Mutex::default(),
             addresses: Addresses::default(),
+            faults: Faults::default(),
             freed: Notify::new(),
         }
     }
@@ -131,11 +138,12 @@ impl Walk {
             // claimed in parts, so that a tenant that gets many slots is seen to have them
             let slots = free.min(i64::try_from(crew.slots.div_ceil(4)).unwrap_or(1));
             let room = Room { slots, per_target: PER_TARGET, lease: LEASE };
+            let held_since = Instant::now();
             let found = delivery::claim(&worker.db, self.place, &crew.busy_tenants(), room).await?;
             self.place = found.place;
             for claimed in found.claimed {
                 let turn = Turn::take(crew, claimed.tenant);
-                crew.running.spawn(deliver(Arc::clone(worker), turn, claimed));
+                crew.running.spawn(deliver(Arc::clone(worker), turn, claimed, held_since));
             }
             match self.place {
                 // from the middle of the list to its end: what lies before is seen in this round, too
@@ -171,17 +179,15 @@ impl Drop for Turn {
 }
 
 /// Sends one delivery and writes how that ended.
-async fn deliver(worker: Arc<Worker>, turn: Turn, claimed: Claimed) {
+async fn deliver(worker: Arc<Worker>, turn: Turn, claimed: Claimed, held_since: Instant) {
     let begun = Instant::now();
-    let ended = match send::attempt(&worker, &turn.crew.addresses, &claimed).await {
-        Ok(ended) => ended,
-        Err(error) => {
-            tracing::warn!(%error, delivery.id = %claimed.id, "a delivery could not be read; it is sent later");
-            return;
-        }
-    };
+    let sent = send::attempt(&worker, &turn.crew, &claimed, held_since + PREPARATION).await;
     for number in 1..=WRITES {
-        match delivery::end(&worker.db, &claimed, &ended, rand::random()).await {
+        let written = match &sent {
+            Ok(ended) => delivery::end(&worker.db, &claimed, ended, rand::random()).await,
+            Err(unsent) => delivery::give_back(&worker.db, &claimed, *unsent).await,
+        };
+        match written {
             Ok(outcome) => return note(&worker, &claimed, outcome, begun),
             Err(error) if number == WRITES || begun.elapsed() > LEASE => {
                 tracing::warn!(%error, delivery.id = %claimed.id, "a delivery could not be ended; it is sent again");
@@ -197,6 +203,8 @@ fn note(worker: &Worker, claimed: &Claimed, outcome: Outcome, begun: Instant) {
         Outcome::Again => "again",
         Outcome::Failed => "failed",
         Outcome::Disabled => "disabled",
+        Outcome::Unsent => "unsent",
+        Outcome::Canceled => "canceled",
         Outcome::Lost => "lost",
     };
     worker.metrics.delivered.get_or_create(&Delivered { outcome: word }).inc();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::delivery::{self, Ended, Outcome};
+use shared::delivery::{self, Ended, Outcome, Unsent};
 use shared::event::EventType;
 use shared::id::{TenantId, WebhookId};
 use shared::store::delivery::turn::{Attempted, Claimed, Room};
@@ -70,6 +70,7 @@ impl Stage {
 }
 
 const OVER: &str = "update delivery set lease_until = clock_timestamp() - interval '1 second' where state = 'sending'";
+const DUE: &str = "update delivery set next_at = clock_timestamp() where state = 'pending'";
 
 #[tokio::test]
 async fn four_are_on_their_way_and_one_after_a_failure() {
@@ -112,6 +113,7 @@ async fn an_end_that_comes_late_changes_nothing() {
     stage.shift(OVER).await;
     assert_eq!(delivery::tidy(&stage.installation.db).await.expect("tidies"), 1);
     assert_eq!(stage.end(&late, 200).await, Outcome::Lost, "nobody has it");
+    stage.shift(DUE).await;
     let again = stage.claim(1).await.remove(0);
     assert_eq!((again.id, again.attempts), (late.id, 2));
     assert_eq!(stage.end(&late, 410).await, Outcome::Lost, "somebody else has it");
@@ -152,9 +154,33 @@ async fn what_kills_deliverers_comes_to_an_end() {
         assert_eq!(stage.claim(1).await.len(), 1, "try {number}");
         stage.shift(OVER).await;
         delivery::tidy(&stage.installation.db).await.expect("tidies");
+        assert!(stage.claim(1).await.is_empty(), "not at once, so that it kills none of the others");
+        stage.shift(DUE).await;
     }
     assert!(stage.claim(1).await.is_empty());
     assert_eq!(stage.states().await, [("failed".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_given_back_as_if_nobody_had_claimed_it() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(1).await;
+    let db = &stage.installation.db;
+    for _ in 0..12 {
+        let claimed = stage.claim(1).await.remove(0);
+        assert_eq!((claimed.attempts, claimed.tries), (1, 1));
+        let fault = Unsent::Fault("ours", Duration::from_secs(60));
+        assert_eq!(delivery::give_back(db, &claimed, fault).await.expect("gives back"), Outcome::Unsent);
+        assert_eq!(delivery::give_back(db, &claimed, fault).await.expect("gives back"), Outcome::Lost, "not twice");
+        assert!(stage.claim(1).await.is_empty(), "not at once");
+        stage.shift(DUE).await;
+    }
+    let failures: i32 = sqlx::query_scalar("select failures from webhook").fetch_one(db).await.expect("counts");
+    assert_eq!(failures, 0);
+    let claimed = stage.claim(1).await.remove(0);
+    assert_eq!(delivery::give_back(db, &claimed, Unsent::Void).await.expect("gives back"), Outcome::Canceled);
+    assert_eq!(stage.states().await, [("canceled".to_owned(), 1)]);
 }
 
 #[tokio::test]

@@ -7,45 +7,53 @@ use futures::StreamExt;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use shared::Error;
-use shared::delivery::Ended;
+use shared::delivery::{Ended, Unsent};
 use shared::egress::{self, Answer, Body};
 use shared::error::Result;
 use shared::event::{Event, EventType};
+use shared::id::TenantId;
 use shared::store;
 use shared::store::delivery::turn::{Attempted, Claimed};
 use shared::webhook::{self, BODY_MAX_BYTES, Beside, RESPONSE_MAX_BYTES, Secret};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use super::address::Addresses;
+use super::Crew;
+use super::fault::Faults;
 use crate::Worker;
 
 /// Longest time for one attempt, from the look-up of the name to the status of the answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time for the beginning of the answer's body, which decides nothing.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time from the first byte that is sent to the end.
+pub(super) const LONGEST: Duration = ATTEMPT_TIMEOUT.saturating_add(RESPONSE_TIMEOUT);
+/// When it is tried again if something could not be read, which passes by itself.
+const SOON: Duration = Duration::from_secs(5);
+/// When it is tried again if something could not be opened, which somebody must set right.
+const LATER: Duration = Duration::from_secs(300);
 /// Longest text of an error that is kept, in characters.
 const ERROR_MAX_CHARS: usize = 500;
 /// Which attempt it is, from 1; not signed.
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("webhook-attempt");
 
-/// Sends a delivery once. How that ended, for better or worse.
+/// Sends a delivery once, if it can be made ready before `deadline`. How that ended, for better or worse.
 ///
 /// # Errors
-/// If what is to be sent cannot be read.
-pub(super) async fn attempt(worker: &Worker, addresses: &Addresses, claimed: &Claimed) -> Result<Ended> {
+/// Why nothing was sent.
+pub(super) async fn attempt(
+    worker: &Worker,
+    crew: &Crew,
+    claimed: &Claimed,
+    deadline: Instant,
+) -> std::result::Result<Ended, Unsent> {
     let begun = Instant::now();
-    let Some((event, body)) = put_together(worker, claimed).await? else {
-        return Ok(failed(begun, "what it tells of was erased".to_owned()));
-    };
-    let opened = open(worker, claimed).and_then(|url| Ok((url, sign(worker, claimed, &event, body.as_bytes())?)));
-    let (url, headers) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::error!(%error, webhook.id = %claimed.webhook, "the address or a secret of a webhook cannot be opened");
-            return Ok(failed(begun, "the service cannot read the webhook's address or secret".to_owned()));
-        }
-    };
+    let ready = timeout_at(deadline, prepare(worker, &crew.faults, claimed)).await;
+    let (url, headers, body) = ready.unwrap_or_else(|_| {
+        crew.faults.tell(claimed, &Error::unavailable("The database", "a message was not ready in time"));
+        Err(Unsent::Fault("the service did not have the message ready in time", SOON))
+    })?;
+    let addresses = &crew.addresses;
     let sending = async {
         let way = addresses.find(&worker.remotes.egress, &url).await?;
         way.send(Method::POST, headers, body.into()).await
@@ -64,10 +72,31 @@ pub(super) async fn attempt(worker: &Worker, addresses: &Addresses, claimed: &Cl
     Ok(read(begun, answer).await)
 }
 
+/// Everything that is sent, and where.
+async fn prepare(
+    worker: &Worker,
+    faults: &Faults,
+    claimed: &Claimed,
+) -> std::result::Result<(Url, HeaderMap, String), Unsent> {
+    let fault = |reason, wait| {
+        move |error: Error| {
+            faults.tell(claimed, &error);
+            Unsent::Fault(reason, wait)
+        }
+    };
+    let read = put_together(worker, claimed).await;
+    let (event, body) =
+        read.map_err(fault("the service could not read what is to be sent", SOON))?.ok_or(Unsent::Void)?;
+    let sealed = claimed.url.as_deref().ok_or(Unsent::Void)?;
+    let opened = open(worker, claimed.tenant, sealed)
+        .and_then(|url| Ok((url, sign(worker, claimed, &event, body.as_bytes())?)))
+        .map_err(fault("the service cannot open the webhook's address or secret", LATER))?;
+    Ok((opened.0, opened.1, body))
+}
+
 /// The whole URL. One that this build does not take any more is our own fault, not the endpoint's.
-fn open(worker: &Worker, claimed: &Claimed) -> Result<Url> {
-    let sealed = claimed.url.as_deref().ok_or_else(|| Error::internal("a delivery without an address"))?;
-    let plain = worker.keys.open(claimed.tenant, sealed).map_err(Error::internal)?;
+fn open(worker: &Worker, tenant: TenantId, sealed: &[u8]) -> Result<Url> {
+    let plain = worker.keys.open(tenant, sealed).map_err(Error::internal)?;
     egress::parse(&String::from_utf8(plain).map_err(Error::internal)?).map_err(Error::internal)
 }
 
@@ -94,7 +123,7 @@ fn sign(worker: &Worker, claimed: &Claimed, event: &Event, body: &[u8]) -> Resul
     for sealed in &claimed.secrets {
         let plain = worker.keys.open(claimed.tenant, sealed).map_err(Error::internal)?;
         let secret = Secret::from_bytes(plain).ok_or_else(|| Error::internal("a secret that is none"))?;
-        signatures.extend(secret.sign(&id, now, body));
+        signatures.push(secret.sign(&id, now, body).ok_or_else(|| Error::internal("a secret that is not base64"))?);
     }
     if signatures.is_empty() {
         return Err(Error::internal("no secret to sign with"));

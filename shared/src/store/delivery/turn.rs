@@ -235,20 +235,40 @@ pub async fn pause(db: impl PgExecutor<'_>, target: WebhookId, pause: Duration) 
     Ok(())
 }
 
-/// Takes up to `limit` deliveries from deliverers that fell silent, to be tried at once. One that was tried `most` times has
-/// failed: what kills deliverers must come to an end. Returns how many.
-pub async fn rescue(db: impl PgExecutor<'_>, most: i16, limit: i64) -> Result<u64> {
+/// Gives a delivery of which nothing was sent back, as if it had not been claimed: to be claimed again after `wait`, or
+/// canceled if there is none. `false` if it is not held with this token.
+pub async fn give_back(
+    db: impl PgExecutor<'_>,
+    id: DeliveryId,
+    token: LeaseToken,
+    reason: &str,
+    wait: Option<Duration>,
+) -> Result<bool> {
+    let sql = "update delivery set state = case when $4::float8 is null then 'canceled' else 'pending' end,
+            attempts = attempts - 1, tries = tries - 1, lease_token = null, lease_until = null,
+            next_at = clock_timestamp() + make_interval(secs => coalesce($4, 0)),
+            ended_at = case when $4 is null then clock_timestamp() end,
+            last_error = $3, last_status = null, last_latency_ms = null
+        where id = $1 and lease_token = $2 and state = 'sending'";
+    let wait = wait.map(|wait| wait.as_secs_f64());
+    Ok(sqlx::query(sql).bind(id).bind(token).bind(reason).bind(wait).execute(db).await?.rows_affected() > 0)
+}
+
+/// Takes up to `limit` deliveries from deliverers that fell silent, to be tried after the wait of their try, in seconds. One
+/// that was tried more often than there are waits has failed: what kills deliverers must come to an end. Returns how many.
+pub async fn rescue(db: impl PgExecutor<'_>, waits: &[i64], limit: i64) -> Result<u64> {
     let sql = "with lost as (
             select id from delivery where state = 'sending' and lease_until < statement_timestamp()
                 order by lease_until limit $1 for update skip locked
         ), freed as (
-            update delivery set state = case when tries < $3 then 'pending' else 'failed' end, lease_token = null,
-                lease_until = null, next_at = clock_timestamp(), last_error = $2, last_status = null,
-                ended_at = case when tries < $3 then null else clock_timestamp() end
+            update delivery set state = case when tries <= cardinality($3) then 'pending' else 'failed' end,
+                lease_token = null, lease_until = null, last_error = $2, last_status = null,
+                next_at = clock_timestamp() + make_interval(secs => coalesce(($3::bigint[])[tries], 0)),
+                ended_at = case when tries <= cardinality($3) then null else clock_timestamp() end
             from lost where delivery.id = lost.id returning delivery.id, delivery.attempts
         )
         insert into delivery_attempt (delivery_id, number, at, error) select id, attempts, clock_timestamp(), $2 from freed
         on conflict on constraint delivery_attempt_pkey do nothing";
     let error = "the deliverer fell silent; whether the endpoint got it is not known";
-    Ok(sqlx::query(sql).bind(limit).bind(error).bind(most).execute(db).await?.rows_affected())
+    Ok(sqlx::query(sql).bind(limit).bind(error).bind(waits).execute(db).await?.rows_affected())
 }
