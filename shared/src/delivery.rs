@@ -16,9 +16,9 @@ use crate::event::EventType;
 use crate::id::{TenantId, WebhookId};
 use crate::sealed::KeyRing;
 use crate::store;
-use crate::store::delivery::turn::{self, Attempted, Claimed, Next, Room};
+use crate::store::delivery::turn::{self, Attempted, Claimed, Failing, Next, Room};
 use crate::store::webhook::Kind;
-use crate::webhook::{self, DisabledReason, FAILING_MAX, RETRY_AFTER_MAX};
+use crate::webhook::{self, DisabledReason, FAILING_LEAST, FAILING_MAX, FAILING_QUIET, RETRY_AFTER_MAX};
 
 /// Most targets that are looked at in one walk.
 const WALK: i64 = 256;
@@ -116,14 +116,20 @@ pub async fn end(db: &PgPool, claimed: &Claimed, ended: &Ended, dice: f64) -> Re
         _ => Next::Failed,
     };
     if success {
-        let ours = turn::end(db, claimed.id, claimed.token, &ended.attempted, next).await?;
+        let ours = turn::end(db, claimed, &ended.attempted, next).await?;
         return Ok(if ours { Outcome::Succeeded } else { Outcome::Lost });
     }
     let mut tx = db.begin().await?;
-    if !turn::end(&mut *tx, claimed.id, claimed.token, &ended.attempted, next).await? {
+    if !turn::end(&mut *tx, claimed, &ended.attempted, next).await? {
         return Ok(Outcome::Lost);
     }
-    let disabled = fail_target(&mut tx, claimed, ended, dice).await?;
+    let failing = turn::count_failure(&mut *tx, claimed.webhook, claimed.generation, FAILING_QUIET).await?;
+    let Some(failing) = failing else {
+        tx.rollback().await?;
+        let reason = "the webhook was changed while it was sent to where that was before";
+        return give_back(db, claimed, Unsent::Fault(reason, Duration::ZERO)).await;
+    };
+    let disabled = judge(&mut tx, claimed, ended, failing, dice).await?;
     tx.commit().await?;
     Ok(match next {
         _ if disabled => Outcome::Disabled,
@@ -133,15 +139,15 @@ pub async fn end(db: &PgPool, claimed: &Claimed, ended: &Ended, dice: f64) -> Re
     })
 }
 
-/// Counts a failure against a target. Whether it was disabled for it. The target of jobs never is: each of them names it anew.
-async fn fail_target(tx: &mut PgConnection, claimed: &Claimed, ended: &Ended, dice: f64) -> Result<bool> {
-    let Some(failing) = turn::count_failure(&mut *tx, claimed.webhook).await? else { return Ok(false) };
+/// What a failure means for its target. Whether it was disabled for it. The target of jobs never is: each of them names it anew.
+async fn judge(tx: &mut PgConnection, claimed: &Claimed, ended: &Ended, failing: Failing, dice: f64) -> Result<bool> {
     let reason = if claimed.kind == Kind::Job || failing.disabled_at.is_some() {
         None
     } else if ended.attempted.status == Some(GONE) {
         Some(DisabledReason::Gone)
     } else {
-        (failing.seconds >= FAILING_MAX.as_secs_f64()).then_some(DisabledReason::Failing)
+        let goes_on = failing.failures >= FAILING_LEAST && failing.seconds >= FAILING_MAX.as_secs_f64();
+        goes_on.then_some(DisabledReason::Failing)
     };
     if let Some(reason) = reason {
         if store::webhook::disable(&mut *tx, claimed.webhook, reason).await? {
@@ -152,9 +158,9 @@ async fn fail_target(tx: &mut PgConnection, claimed: &Claimed, ended: &Ended, di
     let own = webhook::circuit_pause(u32::try_from(failing.failures).unwrap_or(0));
     // it asked for a pause, which holds for all of its deliveries, but is not believed for hours
     let asked = ended.retry_after.unwrap_or_default().min(webhook::PAUSE_MAX);
-    let pause = own.mul_f64(1.0 + dice.clamp(0.0, 1.0) / 5.0).max(asked);
-    if !pause.is_zero() {
-        turn::pause(tx, claimed.webhook, pause).await?;
+    let own = own.mul_f64(1.0 + dice.clamp(0.0, 1.0) / 5.0);
+    if !own.is_zero() || !asked.is_zero() {
+        turn::pause(tx, claimed.webhook, own, asked).await?;
     }
     Ok(false)
 }

@@ -23,6 +23,10 @@ pub const RESPONSE_MAX_BYTES: usize = 4 * 1024;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A webhook with nothing but failures for so long is disabled.
 pub const FAILING_MAX: Duration = Duration::from_secs(5 * 24 * 3600);
+/// After so long without one, a failure is the first of its row: longer than any wait between two tries.
+pub const FAILING_QUIET: Duration = Duration::from_secs(30 * 3600);
+/// Failures that it takes at least: as many as the tries of one delivery.
+pub const FAILING_LEAST: i32 = SCHEDULE.len() as i32 + 1;
 /// How long an old secret signs along when a client does not say: a day.
 pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Most secrets that sign at once, the one in force and those that were rotated.
@@ -36,8 +40,6 @@ const PREFIX: &str = "whsec_";
 const SECRET_BYTES: usize = 32;
 /// Waits before the second and each later try, in seconds, as the specification proposes: 75 hours and 35 minutes together.
 pub const SCHEDULE: [u32; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-/// Most tries of a delivery, before somebody asks for more.
-pub const TRIES_MAX: i16 = SCHEDULE.len() as i16 + 1;
 /// Waits differ by so much to both sides, so that what failed together does not come back together.
 const JITTER: f64 = 0.2;
 /// The first pause of a circuit that opens.

@@ -97,7 +97,7 @@ impl Site {
     async fn now(&self) {
         let sql = "update delivery set next_at = clock_timestamp() where state = 'pending'";
         sqlx::query(sql).execute(&self.installation.db).await.expect("time passes");
-        let sql = "update webhook set open_until = clock_timestamp() where open_until is not null";
+        let sql = "update webhook set open_until = null, asked_until = null";
         sqlx::query(sql).execute(&self.installation.db).await.expect("time passes");
     }
 

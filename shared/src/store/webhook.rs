@@ -180,7 +180,8 @@ pub async fn update(db: impl PgExecutor<'_>, id: WebhookId, change: &Change) -> 
                 else disabled_reason end,
             failing_since = case when $8 then null else failing_since end,
             failures = case when $8 then 0 else failures end, open_until = case when $8 then null else open_until end,
-            updated_at = clock_timestamp()
+            asked_until = case when $8 then null else asked_until end,
+            generation = generation + case when $8 then 1 else 0 end, updated_at = clock_timestamp()
             where id = $1 returning ",
         columns!()
     );

@@ -117,7 +117,8 @@ async fn days_of_failure_disable_and_the_last_try_is_the_last() {
     let shown = site.delivery(&dead, |d| d["state"] == "failed").await;
     assert!(shown["ended_at"].is_string() && shown["next_at"].is_null());
     assert_eq!(site.show(&dead).await["enabled"], true, "one failed delivery disables nothing");
-    let sql = "update webhook set failing_since = failing_since - interval '4 days 23 hours' where id = $1";
+    let sql =
+        "update webhook set failing_since = failing_since - interval '4 days 23 hours', failures = 20 where id = $1";
     sqlx::query(sql).bind(id(&dead)).execute(db).await.expect("days pass");
     site.happen(1).await;
     site.delivery(&dead, |d| d["attempts"] == 1 && d["state"] == "pending").await;

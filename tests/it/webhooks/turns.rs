@@ -52,10 +52,14 @@ impl Stage {
     }
 
     async fn end(&self, claimed: &Claimed, status: i16) -> Outcome {
+        self.end_asking(claimed, status, None).await
+    }
+
+    async fn end_asking(&self, claimed: &Claimed, status: i16, retry_after: Option<Duration>) -> Outcome {
         let error = (status >= 300).then(|| "no".to_owned());
         let attempted =
             Attempted { status: Some(status), error, latency: Duration::from_millis(5), response: Some(String::new()) };
-        let ended = Ended { attempted, retry_after: None };
+        let ended = Ended { attempted, retry_after };
         delivery::end(&self.installation.db, claimed, &ended, 0.5).await.expect("ends")
     }
 
@@ -181,6 +185,68 @@ async fn what_was_not_sent_is_given_back_as_if_nobody_had_claimed_it() {
     let claimed = stage.claim(1).await.remove(0);
     assert_eq!(delivery::give_back(db, &claimed, Unsent::Void).await.expect("gives back"), Outcome::Canceled);
     assert_eq!(stage.states().await, [("canceled".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn what_the_address_before_answers_is_nothing_against_the_new_one() {
+    let stage = Stage::new().await;
+    let path = format!("/api/v1/webhooks/{}", stage.hook().await);
+    stage.happen(3).await;
+    let claimed = stage.claim(3).await;
+    let moved = stage.http.patch(&path, &json!({"url": "https://example.com/new"})).await;
+    assert_eq!(moved.status, 200, "{}", moved.text);
+    assert_eq!(stage.end(&claimed[0], 410).await, Outcome::Unsent);
+    assert_eq!(stage.end(&claimed[1], 200).await, Outcome::Succeeded, "whoever took it has it");
+    let again = stage.claim(1).await.remove(0);
+    assert_eq!((again.id, again.attempts), (claimed[0].id, 1), "it goes to the new one at once");
+    assert_eq!(stage.http.patch(&path, &json!({"enabled": true})).await.status, 200);
+    assert_eq!(stage.end(&claimed[2], 500).await, Outcome::Unsent);
+    let shown = stage.http.get(&path).await.json;
+    assert_eq!((&shown["enabled"], &shown["failing_since"]), (&json!(true), &json!(null)), "{shown}");
+    assert_eq!(stage.http.patch(&path, &json!({"description": "the same place"})).await.status, 200);
+    let last = stage.claim(1).await.remove(0);
+    assert_eq!(stage.end(&last, 410).await, Outcome::Disabled);
+}
+
+#[tokio::test]
+async fn a_pause_that_was_asked_for_is_kept() {
+    let stage = Stage::new().await;
+    stage.hook().await;
+    stage.happen(8).await;
+    let claimed = stage.claim(4).await;
+    assert_eq!(stage.end_asking(&claimed[0], 429, Some(Duration::from_secs(120))).await, Outcome::Again);
+    stage.shift("update webhook set failures = 7").await;
+    assert_eq!(stage.end_asking(&claimed[1], 503, Some(Duration::from_secs(1))).await, Outcome::Again);
+    assert_eq!(stage.end(&claimed[2], 500).await, Outcome::Again);
+    assert_eq!(stage.end(&claimed[3], 200).await, Outcome::Succeeded);
+    assert!(stage.claim(8).await.is_empty());
+    let sql = "select asked_until > clock_timestamp() + interval '100 seconds' and failures = 0 from webhook";
+    let kept: bool = sqlx::query_scalar(sql).fetch_one(&stage.installation.db).await.expect("looks");
+    assert!(kept, "neither a success nor a later failure ends it");
+    stage.shift("update webhook set asked_until = clock_timestamp()").await;
+    assert_eq!(stage.claim(8).await.len(), 4);
+}
+
+#[tokio::test]
+async fn only_failures_that_go_on_disable() {
+    let stage = Stage::new().await;
+    let path = format!("/api/v1/webhooks/{}", stage.hook().await);
+    stage.happen(1).await;
+    for (failed, failures, outcome) in [
+        // nothing came for days: the failure of today is the first
+        ("31 hours", 99, Outcome::Again),
+        // days of failure, but only a few
+        ("1 hour", 8, Outcome::Again),
+        ("29 hours", 9, Outcome::Disabled),
+    ] {
+        let sql = "update webhook set failing_since = clock_timestamp() - interval '6 days', failures = $1,
+            failed_at = clock_timestamp() - $2::text::interval, open_until = null";
+        sqlx::query(sql).bind(failures).bind(failed).execute(&stage.installation.db).await.expect("time passes");
+        stage.shift(DUE).await;
+        let claimed = stage.claim(1).await.remove(0);
+        assert_eq!(stage.end(&claimed, 502).await, outcome, "{failed}, {failures}");
+    }
+    assert_eq!(stage.http.get(&path).await.json["disabled_reason"], "failing");
 }
 
 #[tokio::test]

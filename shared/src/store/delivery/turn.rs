@@ -42,7 +42,7 @@ pub async fn walk(
                 order by d.webhook_id limit 1) from step where step.id is not null
         ), walked as (select id from step where id is not null limit $3)
         select w.id, w.disabled_at is null and w.deleted_at is null and w.tenant_id <> all($2)
-                and (w.open_until is null or w.open_until <= statement_timestamp())
+                and coalesce(greatest(w.open_until, w.asked_until) <= statement_timestamp(), true)
                 and coalesce((select d.next_at from delivery d where d.webhook_id = w.id and d.state = 'pending'
                     order by d.next_at limit 1) <= statement_timestamp(), false) as ready
             from walked join webhook w on w.id = walked.id order by w.id";
@@ -54,7 +54,8 @@ pub async fn walk(
 pub async fn lock(tx: &mut PgConnection, targets: &[WebhookId]) -> Result<Vec<WebhookId>> {
     let ids: Vec<_> = targets.iter().map(|target| target.0).collect();
     let sql = "select id from webhook where id = any($1) and disabled_at is null and deleted_at is null
-            and (open_until is null or open_until <= clock_timestamp()) order by id for no key update skip locked";
+            and coalesce(greatest(open_until, asked_until) <= clock_timestamp(), true)
+            order by id for no key update skip locked";
     Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(tx).await?)
 }
 
@@ -71,6 +72,8 @@ pub struct Claimed {
     pub webhook: WebhookId,
     /// Whose it is.
     pub kind: Kind,
+    /// Which address of it this is.
+    pub generation: i32,
     /// The owner.
     pub tenant: TenantId,
     /// All attempts, this one included.
@@ -114,8 +117,8 @@ pub async fn claim(tx: &mut PgConnection, targets: &[WebhookId], room: Room) -> 
                 lease_until = clock_timestamp() + make_interval(secs => $5)
             from chosen where delivery.id = chosen.id and delivery.state = 'pending' returning delivery.*
         )
-        select t.id, t.lease_token as token, t.event_number, t.webhook_id as webhook, w.kind, w.tenant_id as tenant,
-            t.attempts, t.tries, coalesce(w.sealed, j.sealed, b.webhook_sealed) as url,
+        select t.id, t.lease_token as token, t.event_number, t.webhook_id as webhook, w.kind, w.generation,
+            w.tenant_id as tenant, t.attempts, t.tries, coalesce(w.sealed, j.sealed, b.webhook_sealed) as url,
             coalesce(j.metadata, b.webhook_metadata) as metadata,
             case w.kind when 'endpoint' then array(select s.sealed from webhook_secret s
                     where s.tenant_id = w.tenant_id and s.webhook_id = w.id
@@ -163,14 +166,9 @@ pub enum Next {
 }
 
 /// Ends an attempt, if it is still held with this token, and notes it. A success clears what is known against its target, which
-/// is written to only if there is something. `false` if it is not held: somebody else has it.
-pub async fn end(
-    db: impl PgExecutor<'_>,
-    id: DeliveryId,
-    token: LeaseToken,
-    attempted: &Attempted,
-    next: Next,
-) -> Result<bool> {
+/// is written to only if there is something; how long the target asked to be left alone stays. `false` if it is not held:
+/// somebody else has it.
+pub async fn end(db: impl PgExecutor<'_>, claimed: &Claimed, attempted: &Attempted, next: Next) -> Result<bool> {
     let (state, wait) = match next {
         Next::Succeeded => ("succeeded", Duration::ZERO),
         Next::After(wait) => ("pending", wait),
@@ -185,7 +183,7 @@ pub async fn end(
             where id = $1 and lease_token = $2 and state = 'sending' returning id, webhook_id, attempts
         ), cleared as (
             update webhook set failures = 0, failing_since = null, open_until = null from ended
-            where webhook.id = ended.webhook_id and $3 = 'succeeded'
+            where webhook.id = ended.webhook_id and webhook.generation = $10 and $3 = 'succeeded'
                 and (failures > 0 or failing_since is not null or open_until is not null)
         ), forgotten as (
             delete from delivery_attempt a using ended where a.delivery_id = ended.id and a.number <= ended.attempts - $9
@@ -194,8 +192,8 @@ pub async fn end(
         select id, attempts, clock_timestamp() - make_interval(secs => $6 / 1000.0), $4, $5, $6, $8 from ended
         on conflict on constraint delivery_attempt_pkey do nothing";
     let done = sqlx::query(sql)
-        .bind(id)
-        .bind(token)
+        .bind(claimed.id)
+        .bind(claimed.token)
         .bind(state)
         .bind(attempted.status)
         .bind(&attempted.error)
@@ -203,6 +201,7 @@ pub async fn end(
         .bind(wait.as_secs_f64())
         .bind(&attempted.response)
         .bind(ATTEMPTS_KEPT)
+        .bind(claimed.generation)
         .execute(db)
         .await?;
     Ok(done.rows_affected() > 0)
@@ -219,19 +218,31 @@ pub struct Failing {
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Counts a failure of a target, and locks it until the transaction ends.
-pub async fn count_failure(db: impl PgExecutor<'_>, target: WebhookId) -> Result<Option<Failing>> {
-    let sql = "update webhook set failures = least(failures, 1000000) + 1,
-            failing_since = coalesce(failing_since, clock_timestamp())
-        where id = $1 returning failures, disabled_at,
+/// Counts a failure of a target, and locks it until the transaction ends. One after more than `quiet` without a failure is the
+/// first of its row. `None` if the target has moved, or was enabled anew, since `generation`.
+pub async fn count_failure(
+    db: impl PgExecutor<'_>,
+    target: WebhookId,
+    generation: i32,
+    quiet: Duration,
+) -> Result<Option<Failing>> {
+    let sql = "update webhook set failed_at = clock_timestamp(),
+            failures = case when failed_at < clock_timestamp() - make_interval(secs => $3) then 1
+                else least(failures, 1000000) + 1 end,
+            failing_since = case when failed_at < clock_timestamp() - make_interval(secs => $3) then clock_timestamp()
+                else coalesce(failing_since, clock_timestamp()) end
+        where id = $1 and generation = $2 returning failures, disabled_at,
             extract(epoch from clock_timestamp() - failing_since)::float8 as seconds";
-    Ok(sqlx::query_as(sql).bind(target).fetch_optional(db).await?)
+    Ok(sqlx::query_as(sql).bind(target).bind(generation).bind(quiet.as_secs_f64()).fetch_optional(db).await?)
 }
 
-/// Leaves a target alone for so long.
-pub async fn pause(db: impl PgExecutor<'_>, target: WebhookId, pause: Duration) -> Result<()> {
-    let sql = "update webhook set open_until = clock_timestamp() + make_interval(secs => $2) where id = $1";
-    sqlx::query(sql).bind(target).bind(pause.as_secs_f64()).execute(db).await?;
+/// Leaves a target alone: for so long because of its failures, and for as long as it has ever asked.
+pub async fn pause(db: impl PgExecutor<'_>, target: WebhookId, own: Duration, asked: Duration) -> Result<()> {
+    let sql = "update webhook set
+            open_until = coalesce(clock_timestamp() + make_interval(secs => nullif($2, 0)), open_until),
+            asked_until = greatest(asked_until, clock_timestamp() + make_interval(secs => nullif($3, 0)))
+        where id = $1";
+    sqlx::query(sql).bind(target).bind(own.as_secs_f64()).bind(asked.as_secs_f64()).execute(db).await?;
     Ok(())
 }
 
