@@ -7,6 +7,7 @@ mod fairness;
 mod faults;
 mod job;
 mod own;
+mod replay;
 mod signature;
 mod targets;
 mod turns;

@@ -171,12 +171,13 @@ pub struct Range {
 pub struct Replayed {
     /// How many events are sent again.
     pub events: i64,
-    /// The instant of the last one, if there may be more.
+    /// Where to go on, if there may be more.
     pub more_since: Option<DateTime<Utc>>,
 }
 
 /// Begins the deliveries of up to `limit` events of the range anew, the oldest first, and makes those that never were. What
-/// is waiting or on its way stays as it is. Events of the instant at which the limit cuts are all taken.
+/// is waiting or on its way stays as it is. Looks at twice as many events at most, wanted or not, so that a range full of
+/// others takes no longer. Events of the instant at which either cuts are all taken.
 pub async fn replay(
     db: impl PgExecutor<'_>,
     tenant: TenantId,
@@ -184,12 +185,14 @@ pub async fn replay(
     range: Range,
     limit: i64,
 ) -> Result<Replayed> {
-    let sql = "with wanted as (
-            select e.number, e.occurred_at from event e, webhook w
-                where w.id = $2 and e.tenant_id = $1 and e.occurred_at >= $3
-                    and e.occurred_at < coalesce($4, statement_timestamp())
-                    and e.sequence is not null and e.type = any(w.events)
-                order by e.occurred_at limit $5
+    let sql = "with seen as materialized (
+            select number, type, occurred_at, sequence from event where tenant_id = $1 and occurred_at >= $3
+                and occurred_at < coalesce($4, statement_timestamp())
+                order by occurred_at fetch first (2 * $5::bigint) rows with ties
+        ), wanted as (
+            select e.number, e.occurred_at from seen e, webhook w
+                where w.id = $2 and e.sequence is not null and e.type = any(w.events)
+                order by e.occurred_at fetch first ($5) rows with ties
         ), begun as (
             insert into delivery (event_number, webhook_id) select number, $2 from wanted
             on conflict on constraint delivery_once do update
@@ -198,7 +201,8 @@ pub async fn replay(
             returning 1
         )
         select (select count(*) from begun) as events,
-            (select max(occurred_at) from wanted having count(*) >= $5) as more_since";
+            coalesce((select max(occurred_at) from wanted having count(*) >= $5),
+                (select max(occurred_at) from seen having count(*) >= 2 * $5::bigint)) + interval '1 microsecond' as more_since";
     Ok(sqlx::query_as(sql)
         .bind(tenant)
         .bind(webhook)

@@ -110,7 +110,7 @@ pub async fn redeliver(
 
 /// Replay events
 ///
-/// Sends the events of a range of time once more, those that the webhook is told of, the oldest first and at most 10,000 at
+/// Sends the events of a range of time once more, those that the webhook is told of, the oldest first and some 10,000 at
 /// once; `more_since` says where to go on. Receivers tell by `webhook-id` what they had.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/{id}/replay", tag = "webhooks", operation_id = "replay_events",
