@@ -18,6 +18,7 @@ use crate::sealed::KeyRing;
 use crate::store;
 use crate::store::delivery::turn::{self, Attempted, Claimed, Failing, Next, Room};
 use crate::store::webhook::Kind;
+use crate::store::webhook::seal::{self, Sealed};
 use crate::webhook::{self, DisabledReason, FAILING_LEAST, FAILING_MAX, FAILING_QUIET, RETRY_AFTER_MAX};
 
 /// Most targets that are looked at in one walk.
@@ -190,23 +191,37 @@ pub async fn prune(db: &PgPool) -> Result<u64> {
     Ok(erased + store::webhook::prune_targets(db, BATCH).await?)
 }
 
-/// Seals URLs and secrets anew that were sealed under another key than the first one, so that the operator can drop that. How
-/// many were.
-pub async fn reseal(db: &PgPool, keys: &KeyRing) -> Result<usize> {
-    let Some(head) = keys.head() else { return Ok(0) };
-    let mut done = 0;
-    for stale in store::webhook::seal::list_stale(db, &head, BATCH).await? {
-        match keys.open(stale.tenant, &stale.sealed) {
-            Ok(plain) => {
-                let sealed = keys.seal(rand::random(), stale.tenant, &plain);
-                let sealed = sealed.ok_or_else(|| Error::internal("nothing was sealed"))?;
-                store::webhook::seal::replace(db, &stale, &sealed).await?;
-                done += 1;
+/// What sealing anew came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resealed {
+    /// How many are under the first key now.
+    pub done: u64,
+    /// How many none of the keys opens.
+    pub left: u64,
+}
+
+/// Seals URLs and secrets anew that were sealed under another key than the first one, so that the operator can drop that.
+pub async fn reseal(db: &PgPool, keys: &KeyRing) -> Result<Resealed> {
+    let Some(head) = keys.head() else { return Ok(Resealed::default()) };
+    let mut resealed = Resealed::default();
+    for what in [Sealed::Urls, Sealed::Secrets] {
+        let mut after = None;
+        loop {
+            let found = seal::list_stale(db, what, &head, after.as_deref(), BATCH).await?;
+            let Some(last) = found.last() else { break };
+            after = Some(last.place.clone());
+            let mut renewed = Vec::with_capacity(found.len());
+            for stale in found {
+                match keys.open(stale.tenant, &stale.sealed) {
+                    Ok(plain) => {
+                        let sealed = keys.seal(rand::random(), stale.tenant, &plain);
+                        renewed.push((stale, sealed.ok_or_else(|| Error::internal("nothing was sealed"))?));
+                    }
+                    Err(_) => resealed.left += 1,
+                }
             }
-            Err(error) => {
-                tracing::error!(%error, tenant = %stale.tenant, "the URL or a secret of a webhook cannot be opened");
-            }
+            resealed.done += seal::replace(db, what, &renewed).await?;
         }
     }
-    Ok(done)
+    Ok(resealed)
 }

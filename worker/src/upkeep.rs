@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Error;
+use shared::delivery::{self, Resealed};
 use shared::error::Result;
 use shared::id::UploadId;
 use shared::job::{JobState, Lane};
 use shared::queue::Bell;
 use shared::store::leader::Leader;
 use shared::upload::UploadState;
-use shared::{delivery, lifecycle, store};
+use shared::{lifecycle, store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Worker;
@@ -241,9 +242,12 @@ async fn erase_webhooks(worker: &Worker) -> Result<()> {
 
 /// Brings what is sealed of webhooks, which may live for years, under the key that seals now.
 async fn reseal_webhooks(worker: &Worker) -> Result<()> {
-    match delivery::reseal(&worker.db, &worker.keys).await? {
-        0 => {}
-        count => tracing::info!(count, "URLs and secrets of webhooks were sealed under the first of ENCRYPTION_KEYS"),
+    let Resealed { done, left } = delivery::reseal(&worker.db, &worker.keys).await?;
+    if done > 0 {
+        tracing::info!(done, "URLs and secrets of webhooks were sealed under the first of ENCRYPTION_KEYS");
+    }
+    if left > 0 {
+        tracing::error!(left, "URLs and secrets of webhooks are sealed under keys that are not among ENCRYPTION_KEYS");
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
+use shared::delivery::{self, Resealed};
+use shared::sealed::KeyRing;
 use standardwebhooks::Webhook;
 use tests::binaries;
 use tests::receiver::Message;
@@ -130,6 +132,28 @@ async fn keys_of_the_operator_can_be_rotated_beneath_webhooks() {
     site.happen(1).await;
     let message = site.messages("/hook", 1).await.remove(0);
     assert!(verifies(&secret, &message));
+}
+
+#[tokio::test]
+async fn what_no_key_opens_does_not_keep_the_rest_from_being_sealed_anew() {
+    let site = Site::new().await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(site.hook("/hook", &["batch.completed"]).await.0);
+    }
+    let db = &site.installation.db;
+    let sql = "insert into webhook (id, tenant_id, kind, url, sealed)
+        select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, $1, 'endpoint', '', '\\x00'
+            from generate_series(1, 2500) n";
+    sqlx::query(sql).bind(site.tenant).execute(db).await.expect("inserts");
+    let environment = site.installation.environment();
+    let old = environment.iter().find(|(name, _)| name == "ENCRYPTION_KEYS").expect("there are keys").1.clone();
+    let new = "new:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let keys = KeyRing::parse(&format!("{new},{old}")).expect("good keys");
+    let resealed = delivery::reseal(db, &keys).await.expect("seals");
+    assert_eq!(resealed, Resealed { done: 6, left: 2_500 }, "three URLs and their secrets");
+    let resealed = delivery::reseal(db, &KeyRing::parse(new).expect("good keys")).await.expect("seals");
+    assert_eq!(resealed, Resealed { done: 0, left: 2_500 }, "nothing is left under the old key");
 }
 
 #[tokio::test]
