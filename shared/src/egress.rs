@@ -49,6 +49,8 @@ const ADDRESSES_MAX: usize = 8;
 pub struct Egress {
     rules: Rules,
     resolver: Resolver,
+    /// For messages: sources whose names hang take no look-ups away from them, nor they from sources.
+    message_resolver: Resolver,
     ca: Arc<[Certificate]>,
     bounds: Bounds,
 }
@@ -87,7 +89,8 @@ impl Egress {
             return Err(wrong("it holds no certificate".to_owned()));
         }
         let bounds = Bounds { lookup: LOOKUP_TIMEOUT, connect: CONNECT_TIMEOUT, first_byte: FIRST_BYTE_TIMEOUT };
-        let egress = Self { rules, resolver: Resolver::system(), ca: ca.into(), bounds };
+        let (resolver, message_resolver) = (Resolver::system(), Resolver::system());
+        let egress = Self { rules, resolver, message_resolver, ca: ca.into(), bounds };
         if egress.rules.allows(Scheme::Https) {
             egress.try_certificates().map_err(wrong)?;
         }
@@ -124,18 +127,24 @@ impl Egress {
 
     /// Resolves and checks the host of a URL. What it gives sends single requests there, and follows nothing.
     pub async fn pin(&self, url: &Url, headers: HeaderMap) -> Result<Pinned, Error> {
-        self.pin_within(url, headers, self.bounds).await
+        self.pin_within(url, headers, &self.resolver, self.bounds).await
     }
 
     /// The same for messages, which must not take as long to connect as an object may.
     pub async fn pin_for_message(&self, url: &Url) -> Result<Pinned, Error> {
         let bounds = Bounds { connect: self.bounds.connect.min(MESSAGE_CONNECT_TIMEOUT), ..self.bounds };
-        self.pin_within(url, HeaderMap::new(), bounds).await
+        self.pin_within(url, HeaderMap::new(), &self.message_resolver, bounds).await
     }
 
-    async fn pin_within(&self, url: &Url, headers: HeaderMap, bounds: Bounds) -> Result<Pinned, Error> {
+    async fn pin_within(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        resolver: &Resolver,
+        bounds: Bounds,
+    ) -> Result<Pinned, Error> {
         self.check(url).map_err(|e| Error::NotAllowed(format!("{}: {e}", redact(url))))?;
-        let addresses = self.addresses(url).await?;
+        let addresses = self.addresses(url, resolver).await?;
         let (url, ca) = (url.clone(), self.ca.clone());
         let shown = redact(&url);
         let pinning = spawn_blocking(move || Pinned::new(url, headers, addresses, &ca, bounds));
@@ -144,17 +153,20 @@ impl Egress {
 
     /// The addresses of a URL whose words were checked. One that is forbidden among them refuses them all: an honest host
     /// has none, and which of them a connection would have taken must not depend on their order.
-    async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, Error> {
+    async fn addresses(&self, url: &Url, resolver: &Resolver) -> Result<Vec<SocketAddr>, Error> {
         let shown = redact(url);
         let port = url.port_or_known_default().unwrap_or_default();
         let addresses = match url.host() {
             None => return Err(Error::NotAllowed(format!("{shown}: the URL names no host"))),
             Some(Host::Ipv4(ip)) => vec![SocketAddr::new(IpAddr::V4(ip), port)],
             Some(Host::Ipv6(ip)) => vec![SocketAddr::new(IpAddr::V6(ip), port)],
-            Some(Host::Domain(name)) => match self.resolver.lookup(name, port, self.bounds.lookup).await {
+            Some(Host::Domain(name)) => match resolver.lookup(name, port, self.bounds.lookup).await {
                 Ok(addresses) => addresses,
                 Err(LookupError::NotFound) => {
                     return Err(Error::HostNotFound(format!("{shown}: there is no host of this name")));
+                }
+                Err(LookupError::Busy) => {
+                    return Err(Error::Busy(format!("{shown}: the host was not looked up: too many look-ups hang")));
                 }
                 Err(LookupError::Failed(reason)) => {
                     return Err(Error::Dns(format!("{shown}: the host could not be looked up: {reason}")));

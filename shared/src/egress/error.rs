@@ -36,6 +36,8 @@ errors! {
     HostNotFound = HostNotFound,
     /// The name could not be looked up.
     Dns = DnsError,
+    /// The name was not looked up: too many look-ups of the service hang.
+    Busy = DnsError,
     /// No connection came about.
     Connect = ConnectFailed,
     /// The host did not prove its name, or does not speak TLS.

@@ -105,6 +105,11 @@ impl Pinned {
         &self.url
     }
 
+    /// The same way to another URL of the origin, over the same connections; `None` if it is of another one.
+    pub fn to(&self, url: &Url) -> Option<Self> {
+        (url.origin() == self.url.origin()).then(|| Self { url: url.clone(), ..self.clone() })
+    }
+
     /// Asks for the object, or for some of its bytes (first and last), on a connection that is open already if there is
     /// one. `headers` are the caller's own, such as a condition; the client's go along.
     pub async fn get(&self, range: Option<RangeInclusive<u64>>, headers: HeaderMap) -> Result<Answer, Error> {

@@ -75,6 +75,7 @@ impl Names {
 impl Egress {
     fn resolved_by(mut self, names: &Names) -> Self {
         self.resolver = names.resolver.clone();
+        self.message_resolver = names.resolver.clone();
         self
     }
 }

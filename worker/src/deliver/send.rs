@@ -60,6 +60,10 @@ pub(super) async fn attempt(
     };
     let answer = match timeout(ATTEMPT_TIMEOUT, sending).await {
         Ok(Ok(answer)) => answer,
+        Ok(Err(error @ egress::Error::Busy(_))) => {
+            crew.faults.tell(claimed, &Error::unavailable("The name service", error));
+            return Err(Unsent::Fault("the service had no look-up free for the webhook's name", SOON));
+        }
         Ok(Err(error)) => {
             addresses.forget(&url);
             return Ok(failed(begun, error.to_string()));

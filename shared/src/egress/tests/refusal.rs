@@ -154,6 +154,7 @@ async fn the_name_service_fails_in_three_ways() {
         (Err(LookupError::NotFound), FailureCode::HostNotFound),
         (Ok(Vec::new()), FailureCode::HostNotFound),
         (Err(LookupError::Failed("try again".into())), FailureCode::DnsError),
+        (Err(LookupError::Busy), FailureCode::DnsError),
     ] {
         let egress = wide("").resolved_by(&said(answer));
         assert_eq!(failing(&egress, "https://nowhere.example/").await.failure().code, code);
@@ -163,4 +164,17 @@ async fn the_name_service_fails_in_three_ways() {
     let begun = std::time::Instant::now();
     assert_eq!(failing(&egress, "https://nowhere.example/").await.code(), FailureCode::DnsError);
     assert!(begun.elapsed() < Duration::from_secs(5), "a look-up that hangs is given up");
+}
+
+#[tokio::test]
+async fn names_of_sources_that_hang_keep_no_message_waiting() {
+    let mut egress = wide("127.0.0.1/32,::1/128");
+    egress.bounds.lookup = Duration::from_millis(200);
+    let none = || Resolver::System(Arc::new(tokio::sync::Semaphore::new(0)));
+    egress.resolver = none();
+    assert!(matches!(failing(&egress, "http://localhost:9/a").await, Error::Busy(_)));
+    egress.bounds.lookup = LOOKUP_TIMEOUT;
+    egress.pin_for_message(&url("http://localhost:9/a")).await.expect("it is looked up");
+    (egress.resolver, egress.message_resolver) = (Resolver::system(), none());
+    egress.pin(&url("http://localhost:9/a"), HeaderMap::new()).await.expect("nor the other way around");
 }
