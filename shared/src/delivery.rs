@@ -37,9 +37,11 @@ pub struct Found {
     pub place: Option<WebhookId>,
 }
 
-/// Claims what is due, target after target, from `place` on. Targets of the tenants in `but` are left alone.
-pub async fn claim(db: &PgPool, place: Option<WebhookId>, but: &[TenantId], room: Room) -> Result<Found> {
-    let walked = turn::walk(db, place, but, WALK).await?;
+/// Claims what is due, target after target, from `place` on.
+pub async fn claim(db: &PgPool, place: Option<WebhookId>, room: &Room) -> Result<Found> {
+    let full = room.running.iter().filter(|(_, running)| *running >= room.per_tenant);
+    let full: Vec<TenantId> = full.map(|(tenant, _)| *tenant).collect();
+    let walked = turn::walk(db, place, &full, WALK).await?;
     let full = walked.len() >= usize::try_from(WALK).unwrap_or(usize::MAX);
     let mut next = walked.last().map(|target| target.id).filter(|_| full);
     let mut ready: Vec<WebhookId> = walked.iter().filter(|target| target.ready).map(|target| target.id).collect();
@@ -159,7 +161,8 @@ async fn judge(tx: &mut PgConnection, claimed: &Claimed, ended: &Ended, failing:
     let own = webhook::circuit_pause(u32::try_from(failing.failures).unwrap_or(0));
     // it asked for a pause, which holds for all of its deliveries, but is not believed for hours
     let asked = ended.retry_after.unwrap_or_default().min(webhook::PAUSE_MAX);
-    let own = own.mul_f64(1.0 + dice.clamp(0.0, 1.0) / 5.0);
+    // spread to the shorter side, so that the longest pause stays the longest
+    let own = own.mul_f64(1.0 - dice.clamp(0.0, 1.0) / 5.0);
     if !own.is_zero() || !asked.is_zero() {
         turn::pause(tx, claimed.webhook, own, asked).await?;
     }
@@ -183,7 +186,7 @@ pub async fn tidy(db: &PgPool) -> Result<u64> {
 }
 
 /// One round of erasing what nobody asks for any more: deleted webhooks, targets that no job names. Returns how many rows
-/// went; call again while there are many.
+/// went or were looked at; call again while there are many.
 pub async fn prune(db: &PgPool) -> Result<u64> {
     let mut tx = db.begin().await?;
     let erased = store::webhook::erase(&mut tx, BATCH).await?;

@@ -95,10 +95,17 @@ impl Crew {
         self.slots.saturating_sub(self.running.len())
     }
 
-    /// Tenants that hold so many slots that others come first.
-    fn busy_tenants(&self) -> Vec<TenantId> {
+    /// What may be claimed, if so many slots are free: half of all for one tenant at most.
+    fn room(&self, free: usize) -> Room {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.iter().filter(|(_, running)| **running >= self.slots.div_ceil(2)).map(|(id, _)| *id).collect()
+        Room {
+            slots: count(free),
+            per_tenant: count(self.slots.div_ceil(2)),
+            running: tenants.iter().map(|(id, running)| (*id, count(*running))).collect(),
+            per_target: PER_TARGET,
+            lease: LEASE,
+        }
     }
 
     fn begins(&self, tenant: TenantId) {
@@ -131,15 +138,12 @@ impl Walk {
         }
         let began_at = self.place;
         loop {
-            let free = i64::try_from(crew.free()).unwrap_or(i64::MAX);
+            let free = crew.free();
             if free == 0 {
                 return Ok(());
             }
-            // claimed in parts, so that a tenant that gets many slots is seen to have them
-            let slots = free.min(i64::try_from(crew.slots.div_ceil(4)).unwrap_or(1));
-            let room = Room { slots, per_target: PER_TARGET, lease: LEASE };
             let held_since = Instant::now();
-            let found = delivery::claim(&worker.db, self.place, &crew.busy_tenants(), room).await?;
+            let found = delivery::claim(&worker.db, self.place, &crew.room(free)).await?;
             self.place = found.place;
             for claimed in found.claimed {
                 let turn = Turn::take(crew, claimed.tenant);

@@ -294,16 +294,24 @@ pub async fn insert_for_jobs(db: impl PgExecutor<'_>, wishes: &[ForJob<'_>]) -> 
     Ok(())
 }
 
-/// Forgets up to `limit` targets that no job names any more. Returns how many.
+/// Looks at up to `limit` targets that were not for long, and forgets those that no job names any more. Returns how many it
+/// looked at: those that stay are looked at again when they are as old once more, so that they are in nobody's way.
 pub async fn prune_targets(db: impl PgExecutor<'_>, limit: i64) -> Result<u64> {
-    let sql = "delete from webhook where id in (select id from webhook w where kind = 'job'
-            and updated_at < clock_timestamp() - make_interval(secs => $1)
-            and not exists (select from batch where webhook_id = w.id)
-            and (select job_id from job_webhook where webhook_id = w.id order by webhook_id limit 1) is null
-            and (select id from delivery where webhook_id = w.id order by created_at desc, id desc limit 1) is null
-            order by updated_at limit $2)
-        and updated_at < clock_timestamp() - make_interval(secs => $1)";
-    Ok(sqlx::query(sql).bind(TARGET_AGE.as_secs_f64()).bind(limit).execute(db).await?.rows_affected())
+    let sql = "with old as (
+            select id from webhook where kind = 'job' and updated_at < clock_timestamp() - make_interval(secs => $1)
+                order by updated_at limit $2 for no key update skip locked
+        ), idle as (
+            select id from old where not exists (select from batch where webhook_id = old.id)
+                and (select job_id from job_webhook where webhook_id = old.id order by webhook_id limit 1) is null
+                and (select id from delivery where webhook_id = old.id order by created_at desc, id desc limit 1) is null
+        ), stays as (
+            update webhook set updated_at = clock_timestamp() where id in (select id from old except select id from idle)
+        ), gone as (
+            delete from webhook where id in (select id from idle)
+        )
+        select count(*) from old";
+    let seen: i64 = sqlx::query_scalar(sql).bind(TARGET_AGE.as_secs_f64()).bind(limit).fetch_one(db).await?;
+    Ok(seen.unsigned_abs())
 }
 
 /// How many circuits are open, counted up to `most`.

@@ -47,8 +47,14 @@ impl Stage {
     }
 
     async fn claim_from(&self, place: Option<WebhookId>, slots: i64) -> delivery::Found {
-        let room = Room { slots, per_target: 4, lease: Duration::from_secs(30) };
-        delivery::claim(&self.installation.db, place, &[], room).await.expect("claims")
+        self.claim_beside(place, slots, 0).await
+    }
+
+    /// While so many of the tenant run already, of a hundred.
+    async fn claim_beside(&self, place: Option<WebhookId>, slots: i64, running: i64) -> delivery::Found {
+        let lease = Duration::from_secs(30);
+        let room = Room { slots, per_tenant: 100, running: vec![(self.tenant, running)], per_target: 4, lease };
+        delivery::claim(&self.installation.db, place, &room).await.expect("claims")
     }
 
     async fn end(&self, claimed: &Claimed, status: i16) -> Outcome {
@@ -144,9 +150,8 @@ async fn each_target_gets_one_before_any_gets_two() {
     let mut three: Vec<WebhookId> = stage.claim(3).await.iter().map(|claimed| claimed.webhook).collect();
     three.sort();
     assert_eq!(three, hooks);
-    let room = Room { slots: 10, per_target: 4, lease: Duration::from_secs(30) };
-    let busy = delivery::claim(&stage.installation.db, None, &[stage.tenant], room).await.expect("claims");
-    assert!(busy.claimed.is_empty(), "a tenant that has enough waits");
+    assert!(stage.claim_beside(None, 10, 100).await.claimed.is_empty(), "a tenant that has enough waits");
+    assert_eq!(stage.claim_beside(None, 10, 98).await.claimed.len(), 2, "and gets no more than what it may have");
 }
 
 #[tokio::test]
@@ -272,6 +277,20 @@ async fn targets_of_jobs_live_as_long_as_a_job_names_them() {
     let (db, count) = (&stage.installation.db, "select count(*) from webhook");
     delivery::prune(db).await.expect("prunes");
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(db).await.expect("counts"), 1);
+    // it is looked at again in an hour, and is not in the way of others meanwhile
+    assert_eq!(store::webhook::prune_targets(db, 1).await.expect("prunes"), 0);
+    stage.shift("update webhook set updated_at = updated_at - interval '2 hours'").await;
+    stage
+        .shift(
+            "insert into webhook (id, tenant_id, kind, url, updated_at) select gen_random_uuid(), tenant_id, 'job',
+        'https://example.net', updated_at + interval '1 minute' from webhook",
+        )
+        .await;
+    for _ in 0..2 {
+        assert_eq!(store::webhook::prune_targets(db, 1).await.expect("prunes"), 1, "one is looked at");
+    }
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(db).await.expect("counts"), 1, "the idle one went");
+    stage.shift("update webhook set updated_at = updated_at - interval '2 hours'").await;
     stage.http.delete(&format!("/api/v1/jobs/{}", job.json["id"].as_str().expect("an id"))).await;
     delivery::prune(db).await.expect("prunes");
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(db).await.expect("counts"), 0);

@@ -89,29 +89,40 @@ pub struct Claimed {
 }
 
 /// How much may be claimed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Room {
     /// Deliveries in all.
     pub slots: i64,
+    /// Most on their way for one tenant, of this deliverer.
+    pub per_tenant: i64,
+    /// How many of this deliverer are on their way, for each tenant that has some.
+    pub running: Vec<(TenantId, i64)>,
     /// Most on their way to one target, over all deliverers. A target that failed last gets one at a time.
     pub per_target: i64,
     /// How long each is held.
     pub lease: Duration,
 }
 
-/// Claims due deliveries for targets that the transaction has locked: one for each before a second for any.
-pub async fn claim(tx: &mut PgConnection, targets: &[WebhookId], room: Room) -> Result<Vec<Claimed>> {
+/// Claims due deliveries for targets that the transaction has locked: one for each before a second for any, and no more for a
+/// tenant than it may have.
+pub async fn claim(tx: &mut PgConnection, targets: &[WebhookId], room: &Room) -> Result<Vec<Claimed>> {
     let ids: Vec<_> = targets.iter().map(|target| target.0).collect();
+    let (tenants, running): (Vec<_>, Vec<_>) = room.running.iter().map(|(tenant, count)| (tenant.0, *count)).unzip();
     // statement_timestamp, because an index is not searched for what changes while it is searched
     let sql = "with allowed as (
-            select w.id, case when w.failures = 0 then $3 else 1 end - (select count(*) from delivery d
+            select w.id, w.tenant_id, case when w.failures = 0 then $3 else 1 end - (select count(*) from delivery d
                 where d.webhook_id = w.id and d.state = 'sending') as free from webhook w where w.id = any($1)
-        ), chosen as (
-            select due.id from allowed cross join lateral (
+        ), due as (
+            select due.*, allowed.tenant_id, row_number() over (partition by allowed.tenant_id
+                order by due.place, due.next_at) as turn from allowed cross join lateral (
                 select d.id, d.next_at, row_number() over (order by d.next_at) as place from (
                     select d.id, d.next_at from delivery d where d.webhook_id = allowed.id and d.state = 'pending'
                         and d.next_at <= statement_timestamp() order by d.next_at limit greatest(allowed.free, 0)) d
-            ) due order by due.place, due.next_at limit $2
+            ) due
+        ), chosen as (
+            select due.id from due left join unnest($7::uuid[], $8::bigint[]) busy (tenant, running)
+                on busy.tenant = due.tenant_id where due.turn <= $9 - coalesce(busy.running, 0)
+                order by due.place, due.next_at limit $2
         ), taken as (
             update delivery set state = 'sending', lease_token = $4, attempts = attempts + 1, tries = tries + 1,
                 lease_until = clock_timestamp() + make_interval(secs => $5)
@@ -137,6 +148,9 @@ pub async fn claim(tx: &mut PgConnection, targets: &[WebhookId], room: Room) -> 
         .bind(LeaseToken::new())
         .bind(room.lease.as_secs_f64())
         .bind(crate::webhook::SECRETS_MAX)
+        .bind(tenants)
+        .bind(running)
+        .bind(room.per_tenant)
         .fetch_all(tx)
         .await?)
 }
