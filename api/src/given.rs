@@ -8,6 +8,12 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(member: D) -> Resul
     Option::<T>::deserialize(member).map(Some)
 }
 
+/// What a member that is there says, of those that cannot be taken away: null is refused. With `#[serde(default)]`, one that is
+/// not there is none.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(member: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(member).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

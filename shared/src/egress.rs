@@ -127,34 +127,35 @@ impl Egress {
 
     /// Resolves and checks the host of a URL. What it gives sends single requests there, and follows nothing.
     pub async fn pin(&self, url: &Url, headers: HeaderMap) -> Result<Pinned, Error> {
-        self.pin_within(url, headers, &self.resolver, self.bounds).await
+        self.pin_as(redact(url), url, headers, &self.resolver, self.bounds).await
     }
 
-    /// The same for messages, which must not take as long to connect as an object may.
+    /// The same for messages, which must not take as long to connect as an object may. The path of such a URL is often a
+    /// secret, so errors show its origin.
     pub async fn pin_for_message(&self, url: &Url) -> Result<Pinned, Error> {
         let bounds = Bounds { connect: self.bounds.connect.min(MESSAGE_CONNECT_TIMEOUT), ..self.bounds };
-        self.pin_within(url, HeaderMap::new(), &self.message_resolver, bounds).await
+        let shown = url.origin().ascii_serialization();
+        self.pin_as(shown, url, HeaderMap::new(), &self.message_resolver, bounds).await
     }
 
-    async fn pin_within(
+    async fn pin_as(
         &self,
+        shown: String,
         url: &Url,
         headers: HeaderMap,
         resolver: &Resolver,
         bounds: Bounds,
     ) -> Result<Pinned, Error> {
-        self.check(url).map_err(|e| Error::NotAllowed(format!("{}: {e}", redact(url))))?;
-        let addresses = self.addresses(url, resolver).await?;
-        let (url, ca) = (url.clone(), self.ca.clone());
-        let shown = redact(&url);
-        let pinning = spawn_blocking(move || Pinned::new(url, headers, addresses, &ca, bounds));
+        self.check(url).map_err(|e| Error::NotAllowed(format!("{shown}: {e}")))?;
+        let addresses = self.addresses(&shown, url, resolver).await?;
+        let (url, ca, shown_then) = (url.clone(), self.ca.clone(), shown.clone());
+        let pinning = spawn_blocking(move || Pinned::new(url, shown_then, headers, addresses, &ca, bounds));
         pinning.await.map_err(|e| Error::Connect(format!("{shown}: no connection could be prepared: {e}")))?
     }
 
     /// The addresses of a URL whose words were checked. One that is forbidden among them refuses them all: an honest host
     /// has none, and which of them a connection would have taken must not depend on their order.
-    async fn addresses(&self, url: &Url, resolver: &Resolver) -> Result<Vec<SocketAddr>, Error> {
-        let shown = redact(url);
+    async fn addresses(&self, shown: &str, url: &Url, resolver: &Resolver) -> Result<Vec<SocketAddr>, Error> {
         let port = url.port_or_known_default().unwrap_or_default();
         let addresses = match url.host() {
             None => return Err(Error::NotAllowed(format!("{shown}: the URL names no host"))),

@@ -4,9 +4,6 @@
 use std::error::Error as Cause;
 use std::io;
 
-use url::Url;
-
-use crate::job::address::redact;
 use crate::job::{Failure, FailureCode};
 
 /// Deepest chain of causes that is looked through.
@@ -59,11 +56,11 @@ impl Error {
     }
 
     /// What went wrong between the connection and the first byte of the answer.
-    pub(super) fn request(url: &Url, error: reqwest::Error) -> Self {
+    pub(super) fn request(shown: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let chain = causes(&error);
         let deepest = deepest(&chain);
-        let about = |what: &str| format!("{}: {what}: {deepest}", redact(url));
+        let about = |what: &str| format!("{shown}: {what}: {deepest}");
         if error.is_connect() {
             // the handshake reports what it cannot accept so, and TCP never does
             let refused = |e: &io::Error| e.kind() == io::ErrorKind::InvalidData;
@@ -84,10 +81,10 @@ impl Error {
     }
 
     /// What went wrong while the body came in.
-    pub(super) fn body(url: &Url, error: reqwest::Error) -> Self {
+    pub(super) fn body(shown: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let deepest = deepest(&causes(&error));
-        Self::Lost(format!("{}: the connection broke off: {deepest}", redact(url)))
+        Self::Lost(format!("{shown}: the connection broke off: {deepest}"))
     }
 }
 

@@ -20,7 +20,6 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::error::Error;
-use crate::job::address::redact;
 
 /// How long a connection may take, TCP and TLS together (five seconds each).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +63,7 @@ pub struct Answer {
 pub struct Pinned {
     client: Client,
     url: Url,
+    shown: String,
     headers: HeaderMap,
     first_byte: Duration,
 }
@@ -84,10 +84,11 @@ impl Resolve for Fixed {
 }
 
 impl Pinned {
-    /// Pins `url` to addresses that were checked. `headers` are the client's. Reads the system's certificates for https,
+    /// Pins `url`, which errors show as `shown`, to addresses that were checked. `headers` are the client's. Reads the system's certificates for https,
     /// some milliseconds of file and processor: call it where blocking is fine.
     pub(super) fn new(
         url: Url,
+        shown: String,
         headers: HeaderMap,
         addresses: Vec<SocketAddr>,
         ca: &[Certificate],
@@ -95,17 +96,18 @@ impl Pinned {
     ) -> Result<Self, Error> {
         let fixed = Fixed { host: url.host_str().unwrap_or_default().to_owned(), addresses };
         let client = client(url.scheme(), fixed, ca, bounds.connect).map_err(|e| {
-            Error::Tls(format!("{}: this machine cannot make encrypted connections: {}", redact(&url), e.without_url()))
+            Error::Tls(format!("{shown}: this machine cannot make encrypted connections: {}", e.without_url()))
         })?;
-        Ok(Self { client, url, headers, first_byte: bounds.first_byte })
+        Ok(Self { client, url, shown, headers, first_byte: bounds.first_byte })
     }
 
-    /// The URL that is asked, after all redirects. A secret: show it through [`redact`].
+    /// The URL that is asked, after all redirects. A secret: show it through [`crate::job::address::redact`].
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The same way to another URL of the origin, over the same connections; `None` if it is of another one.
+    /// The same way to another URL of the origin, over the same connections; `None` if it is of another one. For messages, whose
+    /// errors show no more than the origin.
     pub fn to(&self, url: &Url) -> Option<Self> {
         (url.origin() == self.url.origin()).then(|| Self { url: url.clone(), ..self.clone() })
     }
@@ -123,22 +125,20 @@ impl Pinned {
         if !body.is_empty() {
             request = request.body(body);
         }
-        let request = request.build().map_err(|e| Error::request(&self.url, e))?;
+        let request = request.build().map_err(|e| Error::request(&self.shown, e))?;
         if !request.url().username().is_empty() || request.url().password().is_some() {
-            let message = format!("{}: the user or password of the URL is not UTF-8", redact(&self.url));
+            let message = format!("{}: the user or password of the URL is not UTF-8", self.shown);
             return Err(Error::NotAllowed(message));
         }
         let answer = timeout(self.first_byte, self.client.execute(request)).await;
         let answer = answer
-            .map_err(|_| {
-                Error::TooSlow(format!("{}: no answer within {} s", redact(&self.url), self.first_byte.as_secs()))
-            })?
-            .map_err(|e| Error::request(&self.url, e))?;
-        let url = self.url.clone();
+            .map_err(|_| Error::TooSlow(format!("{}: no answer within {} s", self.shown, self.first_byte.as_secs())))?
+            .map_err(|e| Error::request(&self.shown, e))?;
+        let shown = self.shown.clone();
         Ok(Answer {
             status: answer.status(),
             headers: answer.headers().clone(),
-            body: Box::pin(answer.bytes_stream().map_err(move |e| Error::body(&url, e))),
+            body: Box::pin(answer.bytes_stream().map_err(move |e| Error::body(&shown, e))),
             pinned: self.clone(),
         })
     }
@@ -146,7 +146,7 @@ impl Pinned {
 
 impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pinned").field(&redact(&self.url)).finish()
+        f.debug_tuple("Pinned").field(&self.shown).finish()
     }
 }
 

@@ -90,6 +90,11 @@ async fn what_makes_no_webhook_is_refused() {
     http.get(&format!("/api/v1/webhooks?kind=job&cursor={cursor}")).await.problem(400, "invalid_cursor");
     let replay = json!({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"});
     let one = first["data"][0]["id"].as_str().expect("an id");
+    for nothing in ["url", "events", "enabled"] {
+        let answer = http.patch(&format!("/api/v1/webhooks/{one}"), &json!({nothing: null})).await;
+        answer.problem(400, "invalid_json");
+    }
+    assert_eq!(http.patch(&format!("/api/v1/webhooks/{one}"), &json!({"description": null})).await.status, 200);
     http.post(&format!("/api/v1/webhooks/{one}/replay"), &replay).await.problem(400, "invalid_value");
 }
 

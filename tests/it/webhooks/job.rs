@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use shared::access::Role;
+use tests::receiver::Reply;
 
 use super::{Site, a_moment, wav};
 
@@ -77,6 +78,23 @@ async fn a_job_brings_its_own_webhook() {
     let sent = site.messages("/later", 1).await.remove(0).json();
     assert_eq!(sent["type"], "job.canceled");
     assert_eq!(site.http.get("/api/v1/webhooks?kind=job").await.json["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn the_path_of_a_jobs_own_webhook_is_shown_to_nobody() {
+    let site = Site::new().await;
+    site.http.post("/api/v1/webhooks/default-secret", &json!({})).await;
+    site.receiver.script("/T0/SECRET", &[], Reply::Reset);
+    let webhook = json!({"url": site.receiver.url("/T0/SECRET")});
+    let body = json!({"source": {"type": "path", "path": "/none.wav"}, "webhook": webhook});
+    assert_eq!(site.http.post("/api/v1/jobs", &body).await.status, 202);
+    site.messages("/T0/SECRET", 1).await;
+    let list = site.http.get("/api/v1/webhooks?kind=job").await;
+    let origin = list.json["data"][0]["id"].as_str().expect("an id");
+    let shown = site.delivery(origin, |d| d["attempts"] == 1 && d["state"] == "pending").await;
+    assert!(shown["last_error"].as_str().is_some_and(|e| e.contains("http://127.0.0.1:")), "{shown}");
+    assert!(!shown.to_string().contains("SECRET"), "{shown}");
+    assert!(!site.worker.log().contains("SECRET") && !site.api.log().contains("SECRET"));
 }
 
 #[tokio::test]

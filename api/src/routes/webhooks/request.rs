@@ -16,7 +16,7 @@ use shared::{Code, Error, egress};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
-use crate::given::given;
+use crate::given::{given, present};
 use crate::instant::check_instant;
 use crate::routes::jobs::request::{check_metadata, page_limit};
 
@@ -64,16 +64,20 @@ impl CreateWebhook {
 #[schema(example = json!({"events": ["job.succeeded"], "enabled": true}))]
 pub struct ChangeWebhook {
     /// Where events are posted to.
-    #[schema(max_length = 8192)]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, max_length = 8192)]
     url: Option<String>,
     /// What it is told of.
-    #[schema(min_items = 1, max_items = 20)]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Vec<EventType>, min_items = 1, max_items = 20)]
     events: Option<Vec<EventType>>,
     /// Words for people; null for none.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 500)]
     description: Option<Option<String>>,
     /// Whether it is told of anything. Enabling begins with a clean slate; what was missed can be replayed.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = bool)]
     enabled: Option<bool>,
 }
 
@@ -143,7 +147,7 @@ impl ReplayEvents {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://example.com/hooks/asset-17", "metadata": {"asset": 17}}))]
 pub struct JobWebhookRequest {
-    /// An https URL (http where the operator allows it). Kept encrypted and never shown.
+    /// An https URL (http where the operator allows it). Kept encrypted and never shown, but for its origin.
     #[schema(max_length = 8192)]
     url: String,
     /// Your own JSON object, given back in `data.metadata`; at most 4 KiB.

@@ -178,3 +178,18 @@ async fn names_of_sources_that_hang_keep_no_message_waiting() {
     (egress.resolver, egress.message_resolver) = (Resolver::system(), none());
     egress.pin(&url("http://localhost:9/a"), HeaderMap::new()).await.expect("nor the other way around");
 }
+
+#[tokio::test]
+async fn the_path_of_a_message_is_never_shown() {
+    let secret = "https://user:pass@public.example/T0/SECRET?token=SECRET";
+    for egress in [wide("").resolved_by(&Names::say(&[&["127.0.0.1"]])), wide("").resolved_by(&Names::say(&[&[]]))] {
+        let error = egress.pin_for_message(&url(secret)).await.expect_err("it leads nowhere").to_string();
+        assert!(error.starts_with("https://public.example: ") && !error.contains("SECRET"), "{error}");
+    }
+    // nothing listens there
+    let egress = wide("127.0.0.1/32");
+    let way = egress.pin_for_message(&url("http://127.0.0.1:1/T0/SECRET")).await.expect("it is checked");
+    let error = way.send(Method::POST, HeaderMap::new(), Bytes::new()).await.expect_err("nobody answers");
+    assert!(error.to_string().starts_with("http://127.0.0.1:1: "), "{error}");
+    assert!(!format!("{error} {way:?}").contains("SECRET"));
+}
