@@ -250,6 +250,9 @@ async fn only_failures_that_go_on_disable() {
         stage.shift(DUE).await;
         let claimed = stage.claim(1).await.remove(0);
         assert_eq!(stage.end(&claimed, 502).await, outcome, "{failed}, {failures}");
+        let sql = "select failing_since > clock_timestamp() - interval '1 hour' from webhook";
+        let anew: bool = sqlx::query_scalar(sql).fetch_one(&stage.installation.db).await.expect("looks");
+        assert_eq!(anew, failed == "31 hours", "the row of failures begins anew");
     }
     assert_eq!(stage.http.get(&path).await.json["disabled_reason"], "failing");
 }
