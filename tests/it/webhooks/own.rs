@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use shared::event::EventType;
 use shared::{lifecycle, store};
+use sqlx::PgPool;
 
 use super::{Site, id, opened, shift};
 use crate::remote::until;
@@ -59,6 +60,35 @@ async fn what_cannot_be_read_costs_no_try() {
     shift(&site, "update event set data = '{\"batch\": {}}'").await;
     let message = site.messages("/hook", 1).await.remove(0);
     assert_eq!(message.header("webhook-attempt"), "1");
+}
+
+/// Reading events takes so long that with the claim most of the hold is gone: an attempt could outlive it, and somebody else
+/// would send the same beside it.
+#[tokio::test]
+async fn what_is_not_ready_in_time_is_not_sent() {
+    let mut site = Site::with(&[("WORKER_ROLES", "probe")]).await;
+    let (hook, _) = site.hook("/hook", &["batch.completed"]).await;
+    site.happen(1).await;
+    lifecycle::publish(&site.installation.db).await.expect("publishes");
+    let owner = PgPool::connect(&site.installation.owner_url()).await.expect("connects");
+    let slow = "create policy slow on event using ((select true from pg_sleep(4.3)));
+        alter table event enable row level security";
+    sqlx::raw_sql(slow).execute(&owner).await.expect("events are slow");
+    let open = opened(&site.receiver);
+    let egress = open.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let next = site.installation.worker(&[&egress[..], &[("WORKER_ROLES", "deliver")]].concat());
+    std::mem::replace(&mut site.worker, next).stop();
+    let sql = "select last_error from delivery where state = 'pending' and attempts = 0 and last_error is not null";
+    let reason = until("it is given back", async || {
+        sqlx::query_scalar::<_, String>(sql).fetch_optional(&owner).await.expect("looks")
+    })
+    .await;
+    assert!(reason.contains("in time"), "{reason}");
+    assert_eq!(site.receiver.count(), 0);
+    sqlx::raw_sql("alter table event disable row level security").execute(&owner).await.expect("events are quick");
+    let message = site.messages("/hook", 1).await.remove(0);
+    assert_eq!(message.header("webhook-attempt"), "1");
+    site.delivery(&hook, |d| d["state"] == "succeeded").await;
 }
 
 #[tokio::test]
