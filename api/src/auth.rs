@@ -18,6 +18,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use shared::access::{ApiKey, Need, Principal, Right, Rights, Standing};
 use shared::{Code, Error, store};
+use tokio::time::timeout;
 
 use self::remembered::Known;
 use crate::App;
@@ -59,7 +60,7 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
         // browsers ask without credentials, and probes of orchestrators must not wait for the database
         _ if request.method() == Method::OPTIONS || request.uri().path().starts_with("/health/") => Identity::Anonymous,
         None => Identity::Anonymous,
-        Some(credentials) => match authenticate(&credentials, request.extensions().get().copied(), &app).await {
+        Some(credentials) => match in_time(&credentials, request.extensions().get().copied(), &app).await {
             Ok(principal) => {
                 if let Some(ClientAddress(address)) = request.extensions().get() {
                     app.used.note(principal.key, *address, Instant::now());
@@ -72,6 +73,12 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
     };
     request.extensions_mut().insert(identity);
     next.run(request).await
+}
+
+/// The time limit of requests lies further in: what is cut off there has its line in the audit trail.
+async fn in_time(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
+    let looked = timeout(store::PATIENCE, authenticate(sent, from, app)).await;
+    looked.unwrap_or_else(|elapsed| Err(away(Error::unavailable("The database", elapsed))))
 }
 
 async fn authenticate(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {

@@ -71,7 +71,10 @@ struct Waiter<'a> {
 
 /// The job once it has ended, or as it stands after `wait`. Holds no database connection meanwhile.
 pub async fn wait_for(app: &App, who: &Principal, id: JobId, wait: Duration) -> Result<Job> {
-    let look = async || store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"));
+    let look = async || {
+        let found = store::in_time(store::job::find(&app.db, who.tenant, id)).await?;
+        found.ok_or_else(|| Error::not_found("job"))
+    };
     if wait.is_zero() || app.draining.is_cancelled() {
         return look().await;
     }
@@ -149,7 +152,7 @@ impl Waiters {
     async fn ask_for_ends(&self, db: &Pool) {
         let awaited: Vec<JobId> = self.board().jobs.keys().copied().collect();
         for batch in awaited.chunks(BATCH) {
-            match store::job::list_ended(db, batch).await {
+            match store::in_time(store::job::list_ended(db, batch)).await {
                 Ok(ended) => self.want(ended),
                 Err(error) => {
                     tracing::warn!(%error, "cannot see which jobs have ended; asking again in a second");
@@ -173,7 +176,7 @@ impl Waiters {
         if jobs.is_empty() {
             return false;
         }
-        let found = store::job::list_by_id(db, &jobs).await;
+        let found = store::in_time(store::job::list_by_id(db, &jobs)).await;
         let board = self.board();
         let tell = |job: JobId, seen: Seen| board.jobs.get(&job).map(|awaited| awaited.seen.send_replace((look, seen)));
         match found {

@@ -21,13 +21,15 @@ pub mod upload;
 pub mod webhook;
 pub mod worker;
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sqlx::ConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 pub use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::time::timeout;
 
 use crate::error::{Code, Error};
 
@@ -46,6 +48,14 @@ const LOCK_TIMEOUT: &str = "1s";
 const IDLE_TRANSACTION_TIMEOUT: &str = "10s";
 /// How long a request waits for a free connection before it is told to try again.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection that lay idle may take for a sign of life; then it is closed, and a new one is opened.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// A connection that was used within this time needs none: on a busy pool, that would cost as much as the statement.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long a connection that is given back may take to be ready for others: a bit more than the statement that was running.
+const READY_AGAIN: Duration = Duration::from_secs(6);
+/// A PostgreSQL that is silent for so long is gone without a word, as a host that was frozen or cut off; see [`in_time`].
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a process waits for PostgreSQL when it starts.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,7 +72,36 @@ pub fn connect(options: PgConnectOptions, connections: u32) -> Pool {
         ])
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
         .log_statements(tracing::log::LevelFilter::Trace);
-    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // sqlx would wait for its sign of life without end, and a connection that lies silent would keep its place in the pool
+        .test_before_acquire(false)
+        .before_acquire(|connection, of| {
+            Box::pin(
+                async move { if of.idle_for < FRESH { Ok(true) } else { answers(connection, SIGN_OF_LIFE).await } },
+            )
+        })
+        .after_release(|connection, _| Box::pin(answers(connection, READY_AGAIN)))
+        .connect_lazy_with(options)
+}
+
+/// Whether a connection is ready within `patience`.
+async fn answers(connection: &mut PgConnection, patience: Duration) -> Result<bool, sqlx::Error> {
+    match timeout(patience, connection.ping()).await {
+        Ok(outcome) => outcome.map(|()| true),
+        Err(elapsed) => Err(io::Error::from(elapsed).into()),
+    }
+}
+
+/// Work with the database that ends within [`PATIENCE`]. For what nothing else bounds, above all for tasks that work for
+/// everybody: PostgreSQL ends statements that take too long, but not if it is gone, and who only waits for an answer is
+/// never told. The connection is closed when the work is dropped.
+///
+/// # Errors
+/// Those of the work, and `unavailable`.
+pub async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(PATIENCE, work).await.unwrap_or_else(|elapsed| Err(Error::unavailable("The database", elapsed)))
 }
 
 /// Brings the schema up to date. Safe to run from several processes at once: an advisory lock makes them take turns.
@@ -117,7 +156,7 @@ fn is_tls_fault(error: &Error) -> bool {
     match error.cause().and_then(|cause| cause.downcast_ref()) {
         Some(sqlx::Error::Tls(_)) => true,
         // how rustls ends a handshake; the messages of PostgreSQL itself are read by sqlx and end otherwise
-        Some(sqlx::Error::Io(io)) => io.kind() == std::io::ErrorKind::InvalidData,
+        Some(sqlx::Error::Io(io)) => io.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
 }

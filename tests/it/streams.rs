@@ -1,6 +1,7 @@
 //! Event streams: what a job's and a tenant's stream show, how a client resumes, and who is let in and for how long.
 
 mod crowd;
+mod silence;
 mod trouble;
 mod watch;
 

@@ -19,6 +19,7 @@ pub mod exploits;
 pub mod exports;
 pub mod http;
 pub mod installation;
+pub mod line;
 pub mod listener;
 pub mod origin;
 pub mod process;

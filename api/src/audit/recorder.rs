@@ -143,7 +143,7 @@ impl Recorder {
 
 async fn write(db: &Pool, batch: &[(Instant, Event)]) -> Result<()> {
     let aged: Vec<(Duration, &Event)> = batch.iter().map(|(since, event)| (since.elapsed(), event)).collect();
-    store::audit::insert_late(db, &aged).await
+    store::in_time(store::audit::insert_late(db, &aged)).await
 }
 
 /// Finds the rows that the database refuses for what they are; those are lost, and the log has them.

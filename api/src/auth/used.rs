@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::id::ApiKeyId;
-use shared::store::Pool;
 use shared::store::access::key::{Use, note_uses};
+use shared::store::{Pool, in_time};
 
 /// Between two writes; a key that was long unused shows its use within this time.
 const ROUND: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Used {
             return;
         }
         // lost for this minute; the next use is noted again
-        if let Err(error) = note_uses(db, &due, APART).await {
+        if let Err(error) = in_time(note_uses(db, &due, APART)).await {
             tracing::warn!(%error, keys = due.len(), "the last use of some keys was not noted");
         }
     }

@@ -123,8 +123,12 @@ impl Feed {
     ) -> Result<Look, Error> {
         let page = {
             let _turn = app.streams.turn().await?;
-            let mut db = app.db.acquire().await?;
-            store::event::list_after(&mut db, of, at, PAGE).await?
+            let read = async {
+                let mut db = app.db.acquire().await?;
+                store::event::list_after(&mut db, of, at, PAGE).await
+            };
+            // nothing else bounds a body, and few may look at a time
+            store::in_time(read).await?
         };
         let ends = |last: &Event| last.kind.ends_a_job() && last.sequence > lives_to;
         let (at, over) = page.last().map_or((at, over), |last| (last.sequence, ends(last)));

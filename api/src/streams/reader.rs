@@ -12,8 +12,8 @@ use shared::error::Result;
 use shared::id::{ApiKeyId, JobId, SessionId, TenantId};
 use shared::lifecycle::{self, Published};
 use shared::queue::Bell;
-use shared::store;
 use shared::store::event::Of;
+use shared::store::{self, in_time};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
@@ -144,7 +144,7 @@ impl Trouble {
 }
 
 async fn begin(app: &App) -> Result<()> {
-    let place = store::event::last_sequence(&app.db).await?;
+    let place = in_time(store::event::last_sequence(&app.db)).await?;
     app.streams.board().place = Some(place);
     app.streams.ready.notify_waiters();
     Ok(())
@@ -164,7 +164,7 @@ async fn second(app: &Arc<App>) -> Result<()> {
 /// Publishes everything that waits for it, in case that no worker does.
 pub async fn publish(app: &App) -> Result<()> {
     loop {
-        let Published { count, more } = lifecycle::publish(&app.db).await?;
+        let Published { count, more } = in_time(lifecycle::publish(&app.db)).await?;
         if count > 0 {
             app.ring(Bell::Published).await;
         }
@@ -177,10 +177,11 @@ pub async fn publish(app: &App) -> Result<()> {
 /// Hands out everything behind the reader's place.
 async fn read(app: &App) -> Result<()> {
     while let Some(place) = app.streams.place() {
-        let page = {
+        let page = in_time(async {
             let mut db = app.db.acquire().await?;
-            store::event::list_after(&mut db, Of::All, place, PAGE).await?
-        };
+            store::event::list_after(&mut db, Of::All, place, PAGE).await
+        })
+        .await?;
         for event in &page {
             // not the whole page under the lock: others come and go
             let dropped = app.streams.board().hand_out(event, &app.streams.scale)?;
@@ -228,7 +229,7 @@ async fn check_access(app: &App, of: Option<&HashSet<TenantId>>) -> Result<()> {
     let (keys, sessions) = (Vec::from_iter(keys), Vec::from_iter(sessions));
     let mut good: HashMap<ApiKeyId, Principal> = HashMap::new();
     for batch in keys.chunks(BATCH) {
-        for stored in store::access::list_keys(&app.db, batch).await? {
+        for stored in in_time(store::access::list_keys(&app.db, batch)).await? {
             match stored.principal() {
                 Ok(principal) if stored.standing == Standing::Good && principal.rights.has(Right::JobsRead) => {
                     good.insert(principal.key, principal);
@@ -241,7 +242,7 @@ async fn check_access(app: &App, of: Option<&HashSet<TenantId>>) -> Result<()> {
     }
     let mut live: HashSet<SessionId> = HashSet::new();
     for batch in sessions.chunks(BATCH) {
-        live.extend(store::session::list_live(&app.db, batch).await?);
+        live.extend(in_time(store::session::list_live(&app.db, batch)).await?);
     }
     let may = |listener: &Listener| {
         good.get(&listener.key).is_some_and(|key| key.may_come_from(listener.address))
@@ -259,7 +260,7 @@ async fn check_jobs(app: &App) -> Result<()> {
     let jobs = Vec::from_iter(followed.iter().map(|(_, job)| *job).collect::<HashSet<JobId>>());
     let mut gone: HashSet<JobId> = HashSet::new();
     for batch in jobs.chunks(BATCH) {
-        gone.extend(store::job::list_gone(&app.db, batch).await?);
+        gone.extend(in_time(store::job::list_gone(&app.db, batch)).await?);
     }
     app.streams.close_all(followed.iter().filter(|(_, job)| gone.contains(job)).map(|(number, _)| *number));
     Ok(())
