@@ -56,7 +56,7 @@ enum Seen {
     Job(Arc<Job>),
     /// There is none.
     Nothing,
-    /// The database did not answer.
+    /// The database did not answer, or nothing that can be read.
     Failure,
 }
 
@@ -180,13 +180,18 @@ impl Waiters {
         let board = self.board();
         let tell = |job: JobId, seen: Seen| board.jobs.get(&job).map(|awaited| awaited.seen.send_replace((look, seen)));
         match found {
-            Ok(found) => {
-                let mut missing: HashSet<JobId> = jobs.into_iter().collect();
-                for job in found {
-                    missing.remove(&job.id);
-                    tell(job.id, Seen::Job(Arc::new(job)));
+            Ok(mut found) => {
+                for id in jobs {
+                    let seen = match found.remove(&id) {
+                        Some(Ok(job)) => Seen::Job(Arc::new(job)),
+                        Some(Err(error)) => {
+                            tracing::warn!(%error, job.id = %id, "a job that is waited for cannot be read");
+                            Seen::Failure
+                        }
+                        None => Seen::Nothing,
+                    };
+                    tell(id, seen);
                 }
-                missing.into_iter().for_each(|job| drop(tell(job, Seen::Nothing)));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot see what became of jobs that are waited for");

@@ -13,8 +13,8 @@ use crate::recovery::until;
 /// The published events after `sequence`, as JSON.
 async fn after(installation: &Installation, of: Of, sequence: i64) -> Vec<Value> {
     let mut connection = installation.db.acquire().await.expect("a connection");
-    let events = store::event::list_after(&mut connection, of, sequence, 100).await.expect("lists");
-    events.iter().map(|event| serde_json::to_value(event).expect("JSON")).collect()
+    let page = store::event::list_after(&mut connection, of, sequence, 100).await.expect("lists");
+    page.events.iter().map(|event| serde_json::to_value(event).expect("JSON")).collect()
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
@@ -147,6 +147,39 @@ async fn an_event_that_is_erased_while_it_is_published_takes_no_other_along() {
     erased.commit().await.expect("commits");
     assert_eq!(lifecycle::publish(&installation.db).await.expect("publishes").count, 0);
     assert_eq!(store::event::last_sequence(&installation.db).await.expect("looks"), 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_or_was_erased_hides_nothing_behind_it() {
+    let (installation, tenant, id) = queued().await;
+    let db = &installation.db;
+    for state in ["canceled", "queued", "canceled"] {
+        let sql = "update job set state = $2, finished_at = case when $2 = 'canceled' then clock_timestamp() end where id = $1";
+        sqlx::query(sql).bind(id).bind(state).execute(db).await.expect("moves");
+    }
+    lifecycle::publish(db).await.expect("publishes");
+    // a newer worker knows a failure that this build does not
+    let sql = "update event set data = jsonb_set(data, '{failure}', '{\"code\": \"of_tomorrow\"}') where sequence = 2";
+    sqlx::query(sql).execute(db).await.expect("changes");
+    // erased between the two looks, as it were: the events are there and the job is not
+    let sql = "insert into event (tenant_id, type, job_id, data, sequence)
+        select $1, 'job.queued', gen_random_uuid(), '{}', n from generate_series(5, 6) n";
+    installation.fill(sqlx::query(sql).bind(tenant)).await;
+    let mut connection = db.acquire().await.expect("a connection");
+    let mut pages = Vec::new();
+    for after in [0, 4, 6] {
+        let page = store::event::list_after(&mut connection, Of::Tenant(tenant), after, 4).await.expect("lists");
+        pages.push((page.events.iter().map(|event| event.sequence).collect::<Vec<_>>(), page.to, page.is_full));
+    }
+    assert_eq!(pages, [(vec![1, 3, 4], 4, true), (vec![], 6, false), (vec![], 6, false)]);
+    // nor does a job that cannot be read
+    let page = store::event::list_after(&mut connection, Of::Tenant(tenant), 2, 3).await.expect("lists");
+    assert_eq!((page.events.len(), page.to, page.is_full), (2, 5, true), "full though one of three is gone");
+    sqlx::query("update job set failure = '{\"code\": \"of_tomorrow\"}'").execute(db).await.expect("changes");
+    store::event::insert(db, tenant, shared::event::EventType::Ping, &json!({})).await.expect("inserts");
+    sqlx::query("update event set sequence = 7 where sequence is null").execute(db).await.expect("publishes");
+    let page = store::event::list_after(&mut connection, Of::Tenant(tenant), 0, 100).await.expect("lists");
+    assert_eq!((page.events.len(), page.to), (1, 7), "only the ping");
 }
 
 /// A queued job in an installation without workers.

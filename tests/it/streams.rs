@@ -206,6 +206,44 @@ async fn a_stream_ends_with_the_right_to_it() {
 }
 
 #[tokio::test]
+async fn an_event_that_cannot_be_read_holds_up_nobody() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let tenant = tenant_of(&http).await;
+    let (id, key) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
+    let (job, other) = (submit(&http, "/x.wav").await, submit(&http, "/y.wav").await);
+    while lifecycle::publish(&installation.db).await.expect("publishes") > 0 {}
+    let mut stream = Sse::open(&http, EVENTS, None).await;
+    let mut revoked = Sse::open(&http.with_key(Some(&key)), EVENTS, None).await;
+    let waits = tokio::spawn({
+        let (http, path) = (http.clone(), format!("/api/v1/jobs/{other}?wait=20"));
+        async move { http.get(&path).await }
+    });
+    let strange = tokio::spawn({
+        let (http, path) = (http.clone(), format!("/api/v1/jobs/{job}?wait=20"));
+        async move { http.get(&path).await }
+    });
+    // both are known to those who wait
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // as a newer worker would end the first, while this API was not updated yet
+    let sql = "update job set state = case id when $1::uuid then 'failed' else 'canceled' end,
+        finished_at = clock_timestamp(), failure = case id when $1::uuid then '{\"code\": \"of_tomorrow\"}'::jsonb end";
+    sqlx::query(sql).bind(&job).execute(&installation.db).await.expect("ends");
+    let begun = std::time::Instant::now();
+    assert_eq!(waits.await.expect("an answer").json["state"], "canceled");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    pings(&installation, tenant, 0..1).await;
+    let told = [stream.next().await.expect("an event"), stream.next().await.expect("another")];
+    let mut told = kinds(&told);
+    told.sort_unstable();
+    assert_eq!(told, ["job.canceled", "ping"]);
+    let sql = "update api_key set revoked_at = clock_timestamp() where id = $1";
+    sqlx::query(sql).bind(id).execute(&installation.db).await.expect("revokes");
+    while revoked.next().await.is_some() {}
+    strange.await.expect("an answer").problem(500, "internal");
+}
+
+#[tokio::test]
 async fn streams_are_counted() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[("MAX_EVENT_STREAMS", "3"), ("MAX_EVENT_STREAMS_PER_TENANT", "2")]);
@@ -255,6 +293,6 @@ async fn the_stream_of_an_erased_job_ends() {
 /// Events as the database has them.
 pub(crate) async fn stored(installation: &Installation, tenant: TenantId, after: i64) -> Vec<(i64, Value)> {
     let mut db = installation.db.acquire().await.expect("a connection");
-    let events = store::event::list_after(&mut db, Of::Tenant(tenant), after, 100_000).await.expect("lists");
-    events.iter().map(|event| (event.sequence, serde_json::to_value(event).expect("JSON"))).collect()
+    let page = store::event::list_after(&mut db, Of::Tenant(tenant), after, 100_000).await.expect("lists");
+    page.events.iter().map(|event| (event.sequence, serde_json::to_value(event).expect("JSON"))).collect()
 }

@@ -131,16 +131,17 @@ impl Feed {
             store::in_time(read).await?
         };
         let ends = |last: &Event| last.kind.ends_a_job() && last.sequence > lives_to;
-        let (at, over) = page.last().map_or((at, over), |last| (last.sequence, ends(last)));
+        let (over, is_empty) = (page.events.last().map_or(over, ends), page.to == at);
+        let at = page.to;
         let mut text = String::new();
-        for event in page.iter().filter(|event| wanted.takes(event)) {
+        for event in page.events.iter().filter(|event| wanted.takes(event)) {
             frame::write(event, &mut text)?;
         }
         let then = match joined {
             // what is left out there was erased, or is others'
-            Some((queue, _)) if page.is_empty() => arrive(of, queue, at, over, &mut text),
+            Some((queue, _)) if is_empty => arrive(of, queue, at, over, &mut text),
             Some(joined) => go_on(of, joined, at, over, &mut text),
-            None if is_full(&page) => Stage::Behind(None),
+            None if page.is_full => Stage::Behind(None),
             None => match app.streams.join(number).await {
                 Some(joined) => go_on(of, joined, at, over, &mut text),
                 None => Stage::Over,
@@ -271,9 +272,4 @@ fn arrive(of: Of, queue: mpsc::Receiver<Arc<Frame>>, at: i64, over: bool, text: 
         }
         _ => Stage::Live(queue),
     }
-}
-
-/// Whether there may be more behind it.
-fn is_full(page: &[Event]) -> bool {
-    i64::try_from(page.len()).unwrap_or(PAGE) >= PAGE
 }

@@ -155,10 +155,10 @@ async fn second(app: &Arc<App>) -> Result<()> {
     // first, since it needs no database: who waits for that to come back must not take the connection for dead
     look_after(app);
     let published = publish(app).await;
-    read(app).await?;
-    check_access(app, None).await?;
-    check_jobs(app).await?;
-    published
+    // whatever becomes of one, the others are done
+    let (read, access) = (read(app).await, check_access(app, None).await);
+    let jobs = check_jobs(app).await;
+    published.and(read).and(access).and(jobs)
 }
 
 /// Publishes everything that waits for it, in case that no worker does.
@@ -182,12 +182,13 @@ async fn read(app: &App) -> Result<()> {
             store::event::list_after(&mut db, Of::All, place, PAGE).await
         })
         .await?;
-        for event in &page {
+        for event in &page.events {
             // not the whole page under the lock: others come and go
             let dropped = app.streams.board().hand_out(event, &app.streams.scale)?;
             app.metrics.event_streams_dropped.inc_by(dropped as u64);
         }
-        if i64::try_from(page.len()).unwrap_or(PAGE) < PAGE {
+        app.streams.board().place = Some(page.to);
+        if !page.is_full {
             break;
         }
         sleep(REST).await;

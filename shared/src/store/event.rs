@@ -60,8 +60,21 @@ pub enum Of {
     Job(JobId),
 }
 
-/// The events after the place `sequence`, in order, at most `limit`.
-pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64) -> Result<Vec<Event>> {
+/// Events that were read from a place on.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Those that are shown, in order. Not among them: those whose job was erased in this moment, and those that this build
+    /// cannot read.
+    pub events: Vec<Event>,
+    /// How far was read. Who goes on behind it misses nothing.
+    pub to: i64,
+    /// Whether there may be more behind it.
+    pub is_full: bool,
+}
+
+/// The events after the place `sequence`, in order; at most `limit` are read. One that cannot be read, because a newer build
+/// wrote it, must not keep everybody from those behind it: the log tells of it, and it is left out.
+pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64) -> Result<Page> {
     macro_rules! select {
         ($of:literal) => {
             concat!(
@@ -84,7 +97,19 @@ pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64
         Of::Job(job) => query.bind(job),
     };
     let rows: Vec<Row> = query.fetch_all(&mut *db).await?;
-    assemble(db, rows).await
+    let to = rows.last().map_or(sequence, |last| last.sequence);
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let (mut events, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+    for event in assemble(db, rows).await? {
+        match event {
+            Ok(event) => events.push(event),
+            Err(error) => bad.push(error),
+        }
+    }
+    if let Some(error) = bad.first() {
+        tracing::warn!(%error, events = bad.len(), up_to = to, "events that this build cannot read are left out");
+    }
+    Ok(Page { events, to, is_full })
 }
 
 /// The published event with this number.
@@ -92,31 +117,22 @@ pub async fn find(db: &mut PgConnection, number: i64) -> Result<Option<Event>> {
     let sql = "select id, tenant_id, type, job_id, data, occurred_at, sequence from event
         where number = $1 and sequence is not null";
     let row: Option<Row> = sqlx::query_as(sql).bind(number).fetch_optional(&mut *db).await?;
-    Ok(assemble(db, row.into_iter().collect()).await?.pop())
+    assemble(db, row.into_iter().collect()).await?.pop().transpose()
 }
 
 /// Puts what a job is beside what happened to it. An event whose job was erased in this moment is left out.
-async fn assemble(db: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Event>> {
+async fn assemble(db: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Result<Event>>> {
     let mut ids: Vec<JobId> = rows.iter().filter_map(|row| row.job_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let jobs: HashMap<JobId, Job> = if ids.is_empty() {
-        HashMap::new()
-    } else {
-        job::list_by_id(db, &ids).await?.into_iter().map(|job| (job.id, job)).collect()
+    let jobs = if ids.is_empty() { HashMap::new() } else { job::list_by_id(db, &ids).await? };
+    let event = |row: Row| match row.job_id.map(|id| jobs.get(&id)) {
+        None => Some(row.about(None)),
+        Some(None) => None,
+        Some(Some(Ok(job))) => Some(row.about(Some(job))),
+        Some(Some(Err(error))) => Some(Err(unreadable("event", error))),
     };
-    let mut events = Vec::with_capacity(rows.len());
-    for row in rows {
-        match row.job_id {
-            None => events.push(row.about(None)?),
-            Some(id) => {
-                if let Some(job) = jobs.get(&id) {
-                    events.push(row.about(Some(job))?);
-                }
-            }
-        }
-    }
-    Ok(events)
+    Ok(rows.into_iter().filter_map(event).collect())
 }
 
 /// The last place that was given.

@@ -15,9 +15,11 @@ pub mod dispatch;
 pub mod end;
 pub mod lease;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder};
+use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::audit::record;
@@ -215,12 +217,14 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> Resul
     row.map(Job::try_from).transpose()
 }
 
-/// Those of `jobs` that exist, of whatever tenant: for events, whose readers are told apart by them.
-pub async fn list_by_id(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<Vec<Job>> {
+/// Those of `jobs` that exist, of whatever tenant: for events and waiters, which are told apart by them. Each is read for
+/// itself: one that a newer build wrote, and this one cannot read, keeps nobody from the others.
+pub async fn list_by_id(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<HashMap<JobId, Result<Job>>> {
     let ids: Vec<Uuid> = jobs.iter().map(|j| j.0).collect();
     let sql = concat!("select ", columns!(), " from job where id = any($1)");
-    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(db).await?;
-    rows.into_iter().map(Job::try_from).collect()
+    let rows = sqlx::query(sql).bind(ids).fetch_all(db).await?;
+    let read = |row| Row::from_row(row).map_err(|e| unreadable("job", e)).and_then(Job::try_from);
+    rows.iter().map(|row| Ok((row.try_get("id")?, read(row)))).collect()
 }
 
 /// Adds the conditions of a filter to a query that already has one.
