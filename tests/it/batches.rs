@@ -46,7 +46,7 @@ async fn completed(http: &Http, batch: &str) -> Value {
 /// The `batch.completed` events so far.
 async fn ends(installation: &Installation) -> Vec<Value> {
     let mut connection = installation.db.acquire().await.expect("a connection");
-    let events = store::event::list_after(&mut connection, Of::All, 0, 50_000).await.expect("lists").events;
+    let events = store::event::list_after(&mut connection, Of::All, &[], 0, 50_000).await.expect("lists").events;
     let all = events.iter().map(|event| serde_json::to_value(event).expect("JSON"));
     all.filter(|event| event["type"] == "batch.completed").collect()
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use futures::Stream;
@@ -23,6 +24,10 @@ use crate::App;
 
 /// Events read at once while a stream catches up.
 const PAGE: i64 = 50;
+
+/// A stream that reads through what is not for it says how far it is as often as this: the client must neither take it for
+/// dead nor, coming back, begin from the same place again.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +65,8 @@ pub struct Feed {
     place: Place,
     /// Whether it begins where the others are.
     near: bool,
+    /// When something was last sent.
+    spoke: Instant,
     stage: Stage,
 }
 
@@ -109,7 +116,8 @@ impl Feed {
         };
         let stage = Stage::Opening(Bytes::from(opening));
         let Start { after: at, over, lives_to, near, .. } = start;
-        Ok(Self { app: Arc::clone(app), number, signs, of, wanted, place: Place { at, over, lives_to }, near, stage })
+        let (app, place, spoke) = (Arc::clone(app), Place { at, over, lives_to }, Instant::now());
+        Ok(Self { app, number, signs, of, wanted, place, near, spoke, stage })
     }
 
     /// The next page, and what follows it.
@@ -125,7 +133,7 @@ impl Feed {
             let _turn = app.streams.turn().await?;
             let read = async {
                 let mut db = app.db.acquire().await?;
-                store::event::list_after(&mut db, of, at, PAGE).await
+                store::event::list_after(&mut db, of, &wanted.types, at, PAGE).await
             };
             // nothing else bounds a body, and few may look at a time
             store::in_time(read).await?
@@ -191,6 +199,9 @@ impl Feed {
                     if let Some(text) = self.take_in(outcome).filter(|text| !text.is_empty()) {
                         return Poll::Ready(Some(text));
                     }
+                    if matches!(self.stage, Stage::Behind(_)) && self.spoke.elapsed() >= QUIET {
+                        return Poll::Ready(Some(frame::place(self.place.at).into()));
+                    }
                 }
                 Stage::Live(mut queue) => {
                     let next = queue.poll_recv(context);
@@ -244,6 +255,7 @@ impl Stream for Feed {
         self.signs.taken.store(0, Ordering::Relaxed);
         let piece = ready!(self.poll_piece(context));
         if piece.is_some() {
+            self.spoke = Instant::now();
             self.signs.taken.store(self.app.streams.now(), Ordering::Relaxed);
         }
         Poll::Ready(piece.map(Ok))

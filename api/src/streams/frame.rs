@@ -42,7 +42,7 @@ impl Frame {
 
     /// A sign of life that moves the client's last event id on: everything up to there was not for this client.
     pub fn pulse_at(sequence: i64) -> Self {
-        Self { sequence: None, bytes: Bytes::from(format!(":\nid: {sequence}\n\n")), ends_a_job: false }
+        Self { sequence: None, bytes: Bytes::from(place(sequence)), ends_a_job: false }
     }
 }
 
@@ -53,6 +53,11 @@ pub fn write(event: &Event, text: &mut String) -> Result<(), Error> {
     // compact JSON is one line
     *text += &format!("id: {sequence}\nevent: {kind}\ndata: {data}\n\n");
     Ok(())
+}
+
+/// A sign of life that moves the client's last event id on: everything up to there was not for it.
+pub fn place(sequence: i64) -> String {
+    format!(":\nid: {sequence}\n\n")
 }
 
 /// The beginning of a stream. With a place, a client that loses the connection before the first event misses nothing.

@@ -179,7 +179,7 @@ async fn read(app: &App) -> Result<()> {
     while let Some(place) = app.streams.place() {
         let page = in_time(async {
             let mut db = app.db.acquire().await?;
-            store::event::list_after(&mut db, Of::All, place, PAGE).await
+            store::event::list_after(&mut db, Of::All, &[], place, PAGE).await
         })
         .await?;
         for event in &page.events {

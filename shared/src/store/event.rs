@@ -72,9 +72,10 @@ pub struct Page {
     pub is_full: bool,
 }
 
-/// The events after the place `sequence`, in order; at most `limit` are read. One that cannot be read, because a newer build
+/// The events after the place `sequence`, in order, of some types, or of all if none is named; at most `limit` are read,
+/// whatever their type, so that a look takes no longer where most are of others. One that cannot be read, because a newer build
 /// wrote it, must not keep everybody from those behind it: the log tells of it, and it is left out.
-pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64) -> Result<Page> {
+pub async fn list_after(db: &mut PgConnection, of: Of, types: &[EventType], sequence: i64, limit: i64) -> Result<Page> {
     macro_rules! select {
         ($of:literal) => {
             concat!(
@@ -96,9 +97,10 @@ pub async fn list_after(db: &mut PgConnection, of: Of, sequence: i64, limit: i64
         Of::Tenant(tenant) => query.bind(tenant),
         Of::Job(job) => query.bind(job),
     };
-    let rows: Vec<Row> = query.fetch_all(&mut *db).await?;
+    let mut rows: Vec<Row> = query.fetch_all(&mut *db).await?;
     let to = rows.last().map_or(sequence, |last| last.sequence);
     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    rows.retain(|row| types.is_empty() || types.contains(&row.kind));
     let (mut events, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
     for event in assemble(db, rows).await? {
         match event {

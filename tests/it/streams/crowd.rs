@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 use shared::event::EventType;
+use shared::id::TenantId;
 use shared::{lifecycle, store};
 use tests::process::cpu_of;
 use tests::sse::Sse;
@@ -20,6 +21,19 @@ const CROWD: usize = 5_000;
 const AT_ONCE: usize = 100;
 /// Memory of the process that each may cost.
 const MOST_BYTES: u64 = 32 * 1024;
+
+/// Events that a long absence leaves.
+const BACKLOG: i64 = 500_000;
+
+/// Pings of a tenant that were published with these places, each with so many bytes of text.
+async fn backlog(installation: &Installation, tenant: TenantId, places: std::ops::RangeInclusive<i64>, bytes: i32) {
+    let sql = "with counted as (update event_counter set last = $3)
+        insert into event (tenant_id, type, data, sequence)
+        select $1, 'ping', jsonb_build_object('ping', jsonb_build_object('filler', repeat('x', $4))), n
+        from generate_series($2, $3) n";
+    let rows = sqlx::query(sql).bind(tenant).bind(*places.start()).bind(*places.end()).bind(bytes);
+    installation.fill(rows).await;
+}
 
 fn resident(api: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", api.pid())).expect("it runs");
@@ -70,6 +84,22 @@ async fn five_thousand_streams_cost_little_each() {
     }
     println!("all had an event after {} ms", begun.elapsed().as_millis());
     assert!(each <= MOST_BYTES, "{each} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_reads_through_what_is_not_for_it_says_how_far_it_is() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    backlog(&installation, tenant_of(&http).await, 1..=BACKLOG, 0).await;
+    let mut stream = Sse::open(&http, &format!("{EVENTS}?types=job.failed"), Some(0)).await;
+    assert_eq!(stream.next_within(Duration::from_secs(7)).await, None);
+    println!("it is at {:?} of {BACKLOG}", stream.last);
+    assert!(stream.last > Some(0), "{:?}", stream.last);
+    // who comes back from there goes on, and is told of what is for it
+    let mut rest = Sse::open(&http, &format!("{EVENTS}?types=ping"), Some(BACKLOG - 60)).await;
+    for wanted in BACKLOG - 59..=BACKLOG {
+        assert_eq!(rest.next().await.expect("an event").id, wanted);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
