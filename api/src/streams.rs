@@ -89,8 +89,6 @@ struct Open {
     hangup: CancellationToken,
     /// When something was last sent to it.
     sent: Instant,
-    /// The place that its client knows of.
-    told: i64,
     /// Since when it is being closed.
     closing: Option<Instant>,
 }
@@ -156,8 +154,6 @@ pub struct NewStream<'a> {
     pub address: IpAddr,
     /// Closes the connection.
     pub hangup: CancellationToken,
-    /// The place that the client knows of.
-    pub told: i64,
 }
 
 impl Default for Streams {
@@ -226,7 +222,6 @@ impl Streams {
             signs: Arc::clone(&signs),
             hangup: new.hangup,
             sent: Instant::now(),
-            told: new.told,
             closing: None,
         };
         board.open.insert(number, open);
@@ -332,14 +327,12 @@ impl Open {
         if waiting > QUEUE_WHEN_FULL && scale.total() > MOST_BYTES {
             return false;
         }
-        let sequence = frame.sequence;
         match sender.try_send(frame) {
             Err(mpsc::error::TrySendError::Full(_)) => return false,
             // the feed has gone; it gives its place back by itself
             Err(mpsc::error::TrySendError::Closed(_)) | Ok(()) => {}
         }
         self.sent = Instant::now();
-        self.told = sequence.unwrap_or(self.told);
         true
     }
 

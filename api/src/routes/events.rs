@@ -69,7 +69,7 @@ pub async fn of_job(
     let Some(start) = start_of_job(&app, id, seen).await? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     drop(turn);
     let (of, wanted) = (Of::Job(id), Arc::default());
-    let new = NewStream { of, wanted, who: &who, address, hangup, told: start.after };
+    let new = NewStream { of, wanted, who: &who, address, hangup };
     Ok(stream(Feed::open(&app, new, start)?))
 }
 
@@ -144,7 +144,7 @@ pub async fn of_tenant(
         Some(seen) => (seen, Opening::Place),
     };
     let of = Of::Tenant(who.tenant);
-    let new = NewStream { of, wanted, who: &who, address, hangup, told: after };
+    let new = NewStream { of, wanted, who: &who, address, hangup };
     Ok(stream(Feed::open(&app, new, Start { after, opening, over: false, lives_to: 0, near: after == last })?))
 }
 

@@ -29,6 +29,9 @@ const PAGE: i64 = 50;
 /// dead nor, coming back, begin from the same place again.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// Events of others after which a silent client is told how far it is, so that it comes back to a place that is known.
+const FAR: i64 = 1_000;
+
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
@@ -207,7 +210,11 @@ impl Feed {
                     let next = queue.poll_recv(context);
                     self.stage = Stage::Live(queue);
                     let Some(frame) = ready!(next) else { return Poll::Ready(None) };
-                    if let Some(bytes) = self.pass(&frame) {
+                    let bytes = self.place.pass(self.of, &frame);
+                    if matches!(self.of, Of::Job(_)) && self.place.over {
+                        self.stage = Stage::Over;
+                    }
+                    if let Some(bytes) = bytes {
                         return Poll::Ready(Some(bytes));
                     }
                 }
@@ -229,20 +236,27 @@ impl Feed {
             }
         }
     }
+}
 
-    /// What of a frame is sent: nothing if the client has it.
-    fn pass(&mut self, frame: &Frame) -> Option<Bytes> {
-        let Some(sequence) = frame.sequence else { return Some(frame.bytes.clone()) };
-        if sequence <= self.place.at {
-            return None;
-        }
-        self.place.at = sequence;
-        match self.of {
-            Of::Job(job) if frame.ends_a_job && sequence > self.place.lives_to => {
-                self.stage = Stage::Over;
-                Some([&frame.bytes[..], frame::end(job, sequence).as_bytes()].concat().into())
+impl Place {
+    /// What of a frame is sent: nothing if the client has it. A place behind its own would make a client that comes back
+    /// see events twice.
+    fn pass(&mut self, of: Of, frame: &Frame) -> Option<Bytes> {
+        match (frame, of) {
+            (Frame::Event { sequence, .. }, _) if *sequence <= self.at => None,
+            (Frame::Event { sequence, bytes, ends_a_job }, of) => {
+                self.at = *sequence;
+                self.over = *ends_a_job && *sequence > self.lives_to;
+                match of {
+                    Of::Job(job) if self.over => Some([bytes, frame::end(job, *sequence).as_bytes()].concat().into()),
+                    _ => Some(bytes.clone()),
+                }
             }
-            _ => Some(frame.bytes.clone()),
+            (Frame::Pulse(place), Of::Tenant(_)) if place - self.at > FAR => {
+                self.at = *place;
+                Some(frame::place(*place).into())
+            }
+            (Frame::Pulse(_), _) => Some(Bytes::from_static(frame::SIGN_OF_LIFE)),
         }
     }
 }
@@ -283,5 +297,48 @@ fn arrive(of: Of, queue: mpsc::Receiver<Arc<Frame>>, at: i64, over: bool, text: 
             Stage::Over
         }
         _ => Stage::Live(queue),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::{JobId, TenantId};
+
+    use super::*;
+
+    fn event(sequence: i64) -> Frame {
+        Frame::Event { sequence, bytes: Bytes::from_static(b"event"), ends_a_job: true }
+    }
+
+    fn place(at: i64, lives_to: i64) -> Place {
+        Place { at, over: false, lives_to }
+    }
+
+    #[test]
+    fn a_sign_of_life_moves_a_client_forward_or_not_at_all() {
+        let all = Of::Tenant(TenantId::new());
+        // read to there from the database, while the reader was behind
+        let mut place = place(5_000, 0);
+        for (pulse, sent, at) in [
+            (10, ":\n", 5_000),
+            (5_000 + FAR, ":\n", 5_000),
+            (5_001 + FAR, ":\nid: 6001\n\n", 5_001 + FAR),
+            (5_001 + FAR, ":\n", 5_001 + FAR),
+        ] {
+            let bytes = place.pass(all, &Frame::Pulse(pulse)).expect("a sign of life, wherever it is");
+            assert_eq!((&bytes[..], place.at), (sent.as_bytes(), at), "{pulse}");
+        }
+        let bytes = place.pass(Of::Job(JobId::new()), &Frame::Pulse(100_000)).expect("a sign of life");
+        assert_eq!((&bytes[..], place.at), (&b":\n"[..], 6_001));
+    }
+
+    #[test]
+    fn an_event_passes_once_and_the_last_of_a_job_ends_its_stream() {
+        let (job, mut place) = (Of::Job(JobId::new()), place(3, 5));
+        assert_eq!(place.pass(job, &event(3)), None);
+        assert_eq!(place.pass(job, &event(5)).as_deref(), Some(&b"event"[..]));
+        assert!(!place.over, "the job was run again");
+        let end = place.pass(job, &event(6)).expect("the end");
+        assert!(place.over && end.starts_with(b"eventid: 6\nevent: end\n"), "{end:?}");
     }
 }

@@ -13,36 +13,31 @@ use shared::id::JobId;
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 /// A comment, without the empty line that would end an event: some clients take that for an event without data.
-const SIGN_OF_LIFE: &[u8] = b":\n";
+pub const SIGN_OF_LIFE: &[u8] = b":\n";
 
-/// A piece of a stream.
+/// What goes through a stream's queue.
 #[derive(Debug)]
-pub struct Frame {
-    /// The place of the event in it; none if it has none.
-    pub sequence: Option<i64>,
-    /// As it is sent.
-    pub bytes: Bytes,
-    /// Whether a job has ended with it.
-    pub ends_a_job: bool,
+pub enum Frame {
+    /// An event, ready to be sent to any number of clients.
+    Event {
+        /// Its place.
+        sequence: i64,
+        /// As it is sent.
+        bytes: Bytes,
+        /// Whether a job has ended with it.
+        ends_a_job: bool,
+    },
+    /// A sign of life is due. Everything up to this place was handed out.
+    Pulse(i64),
 }
 
 impl Frame {
-    /// An event, ready to be sent to any number of clients.
+    /// An event as a frame.
     pub fn of(event: &Event, scale: &Scale) -> Result<Self, Error> {
         let mut text = String::new();
         write(event, &mut text)?;
-        let ends_a_job = event.kind.ends_a_job();
-        Ok(Self { sequence: Some(event.sequence), bytes: scale.weigh(text), ends_a_job })
-    }
-
-    /// A sign of life.
-    pub fn pulse() -> Self {
-        Self { sequence: None, bytes: Bytes::from_static(SIGN_OF_LIFE), ends_a_job: false }
-    }
-
-    /// A sign of life that moves the client's last event id on: everything up to there was not for this client.
-    pub fn pulse_at(sequence: i64) -> Self {
-        Self { sequence: None, bytes: Bytes::from(place(sequence)), ends_a_job: false }
+        let (sequence, ends_a_job) = (event.sequence, event.kind.ends_a_job());
+        Ok(Self::Event { sequence, bytes: scale.weigh(text), ends_a_job })
     }
 }
 
@@ -133,10 +128,11 @@ mod tests {
         };
         let scale = Scale::default();
         let frame = Frame::of(&event, &scale).expect("JSON");
-        let text = std::str::from_utf8(&frame.bytes).expect("text").to_owned();
+        let Frame::Event { bytes, .. } = &frame else { panic!("{frame:?}") };
+        let text = std::str::from_utf8(bytes).expect("text").to_owned();
         assert!(text.starts_with("id: 7\nevent: upload.completed\ndata: {\"type\":\"upload.completed\","), "{text}");
         assert_eq!(text.matches('\n').count(), 4, "what a client wrote begins no line: {text}");
-        let copy = frame.bytes.clone();
+        let copy = bytes.clone();
         drop(frame);
         assert_eq!(scale.total(), copy.len(), "one of them is still on its way");
         drop(copy);

@@ -36,8 +36,6 @@ const STUCK: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Keys, sessions or jobs asked for in one query.
 const BATCH: usize = 1_000;
-/// Events of others after which a silent client is told how far it is, so that it comes back to a place that is known.
-const FAR: i64 = 1_000;
 
 /// What woke the reader.
 #[derive(Debug, Default)]
@@ -200,21 +198,14 @@ async fn read(app: &App) -> Result<()> {
 fn look_after(app: &App) {
     let (streams, now) = (&app.streams, app.streams.now());
     let mut board = streams.board();
-    let place = board.place.unwrap_or_default();
-    let (pulse, mut pulse_at) = (Arc::new(Frame::pulse()), None);
+    let pulse = Arc::new(Frame::Pulse(board.place.unwrap_or_default()));
     let mut lost = Vec::new();
     for (number, open) in &mut board.open {
         let late = open.closing.is_some_and(|since| since.elapsed() > FAREWELL);
         if late || open.stuck_for(now) > STUCK {
             lost.push(*number);
-        } else if open.sent.elapsed() >= SILENCE {
-            let far = matches!(open.of, Of::Tenant(_)) && place - open.told > FAR;
-            let frame = if far { pulse_at.get_or_insert_with(|| Arc::new(Frame::pulse_at(place))) } else { &pulse };
-            if !open.send(Arc::clone(frame), &streams.scale) {
-                lost.push(*number);
-            } else if far {
-                open.told = place;
-            }
+        } else if open.sent.elapsed() >= SILENCE && !open.send(Arc::clone(&pulse), &streams.scale) {
+            lost.push(*number);
         }
     }
     lost.iter().for_each(|number| board.close(*number, Manner::AtOnce));
