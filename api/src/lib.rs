@@ -157,6 +157,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, grace: Duration) -> any
         async move { app.used.run(&app.db).await }
     });
     tokio::spawn(streams::reader::run(Arc::clone(&app), bells.subscribe()));
+    tokio::spawn(streams::rounds::run(Arc::clone(&app), bells.subscribe()));
     tokio::spawn(shared::queue::listen(app.queue.clone(), bells, hearing));
     tokio::spawn(intake::finish::run(Arc::clone(&app)));
     tokio::spawn(Recorder::run(Arc::clone(&app)));

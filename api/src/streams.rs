@@ -1,11 +1,12 @@
 //! Event streams of this process: who has one open, and what goes to whom. [`reader`] reads events for all of them from one
 //! place on; a [`feed`] is the body of one answer: it catches up from the database, joins here, and takes what the reader
 //! brings. Whoever does not keep up is dropped and comes back with its last event id. Nothing here decides who may listen;
-//! that is done by `routes::events` when a stream opens, and again by the reader as long as it is open.
+//! that is done by `routes::events` when a stream opens, and again by [`rounds`] as long as it is open.
 
 pub mod feed;
 pub mod frame;
 pub mod reader;
+pub mod rounds;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use shared::access::{Reach, Role};
 use shared::event::EventType;
 use shared::id::TenantId;
 use shared::{lifecycle, store};
@@ -99,6 +100,33 @@ async fn a_stream_that_reads_through_what_is_not_for_it_says_how_far_it_is() {
     let mut rest = Sse::open(&http, &format!("{EVENTS}?types=ping"), Some(BACKLOG - 60)).await;
     for wanted in BACKLOG - 59..=BACKLOG {
         assert_eq!(rest.next().await.expect("an event").id, wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_backlog_of_others_keeps_no_stream_from_its_end() {
+    let installation = Installation::new().await;
+    let (_api, http) = installation.api(&[]);
+    let (tenant, other) = (tenant_of(&http).await, installation.tenant("other").await);
+    let (id, key) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
+    let mut stream = Sse::open(&http.with_key(Some(&key)), EVENTS, None).await;
+    let mut kept = Sse::open(&http, EVENTS, None).await;
+    pings(&installation, tenant, 0..1).await;
+    assert_eq!(kept.next().await.expect("an event").id, 1);
+    backlog(&installation, other, 2..=BACKLOG, 0).await;
+    // the reader is at it by now
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let sql = "update api_key set revoked_at = clock_timestamp() where id = $1";
+    sqlx::query(sql).bind(id).execute(&installation.db).await.expect("revokes");
+    let begun = Instant::now();
+    assert_eq!(stream.next().await.expect("an event").id, 1);
+    assert_eq!(stream.next().await, None);
+    println!("ended after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    while kept.comments == 0 {
+        assert_eq!(kept.next_within(Duration::from_millis(100)).await, None);
+        assert!(begun.elapsed() < Duration::from_secs(15), "no sign of life");
     }
 }
 
