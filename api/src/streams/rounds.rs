@@ -14,7 +14,8 @@ use shared::store::event::Of;
 use shared::store::{self, in_time};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::frame::Frame;
 use super::reader::Trouble;
@@ -41,7 +42,10 @@ pub async fn run(app: Arc<App>, bells: Receiver<Bell>) {
         () = look_after(&app) => {}
         () = check(&app, bells) => {}
     }
-    app.streams.end();
+    let hangups = app.streams.end();
+    sleep(FAREWELL).await;
+    // one whose client does not read would hold up the stop; the others have closed theirs by now, with nothing behind
+    hangups.iter().for_each(CancellationToken::cancel);
 }
 
 fn ticks() -> Interval {
@@ -164,14 +168,16 @@ impl Streams {
         numbers.for_each(|number| board.close(number, Manner::Politely));
     }
 
-    /// Ends every stream, and lets no other begin.
-    fn end(&self) {
+    /// Ends every stream, and lets no other begin. Returns what closes their connections.
+    fn end(&self) -> Vec<CancellationToken> {
         let mut board: std::sync::MutexGuard<'_, Board> = self.board();
         board.closed = true;
         board.place = None;
         let numbers: Vec<u64> = board.open.keys().copied().collect();
         numbers.iter().for_each(|number| board.close(*number, Manner::Politely));
+        let hangups = board.open.values().map(|open| open.hangup.clone()).collect();
         drop(board);
         self.ready.notify_waiters();
+        hangups
     }
 }

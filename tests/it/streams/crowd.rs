@@ -104,6 +104,24 @@ async fn a_stream_that_reads_through_what_is_not_for_it_says_how_far_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_delays_no_stop() {
+    let installation = Installation::new().await;
+    let (mut api, http) = installation.api(&[("SHUTDOWN_GRACE", "40")]);
+    let mut stuck = raw::ask(&http, &installation.key, &[EVENTS.to_owned()]).await.pop().expect("one");
+    raw::read_to(&mut stuck, "retry: 2000\n").await;
+    let mut good = Sse::open(&http, EVENTS, None).await;
+    // more than lies between the two, and fewer than may wait
+    backlog(&installation, tenant_of(&http).await, 1..=450, 40_000).await;
+    while good.next().await.expect("an event").id < 450 {}
+    let begun = Instant::now();
+    api.signal(Signal::TERM);
+    assert!(api.wait().success());
+    println!("stopped after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(api.log().contains("a connection was hung up"), "{}", api.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_backlog_of_others_keeps_no_stream_from_its_end() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);
