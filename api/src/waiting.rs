@@ -15,6 +15,7 @@ use shared::job::Job;
 use shared::queue::Bell;
 use shared::store;
 use shared::store::Pool;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
@@ -127,18 +128,38 @@ impl Waiters {
         let mut tick = interval(SAFETY_NET);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let mut is_late = tokio::select! {
                 bell = bells.recv() => match bell {
-                    Ok(Bell::Done(job)) => self.want([job]),
-                    Ok(Bell::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => self.ask_for_ends(&db).await,
-                    Ok(Bell::Wake | Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_) | Bell::Published) => {}
-                    Err(broadcast::error::RecvError::Closed) => return,
+                    Ok(bell) => self.hear(bell),
+                    Err(RecvError::Lagged(_)) => true,
+                    Err(RecvError::Closed) => return,
                 },
-                () = self.asked.notified() => {}
-                _ = tick.tick() => self.ask_for_ends(&db).await,
+                () = self.asked.notified() => false,
+                _ = tick.tick() => true,
+            };
+            // everything that has rung by now: one look answers many bells
+            loop {
+                match bells.try_recv() {
+                    Ok(bell) => is_late |= self.hear(bell),
+                    Err(TryRecvError::Lagged(_)) => is_late = true,
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
             }
-            while self.look(&db).await {}
+            if is_late {
+                self.ask_for_ends(&db).await;
+            }
+            self.look(&db).await;
         }
+    }
+
+    /// Marks a job that has ended. `true`: bells were missed, so that others may have, too.
+    fn hear(&self, bell: Bell) -> bool {
+        match bell {
+            Bell::Done(job) => self.want([job]),
+            Bell::Missed => return true,
+            Bell::Wake | Bell::Cancel(_) | Bell::Release(_) | Bell::Access(_) | Bell::Published => {}
+        }
+        false
     }
 
     /// Marks those of these jobs that somebody waits for.
@@ -162,19 +183,22 @@ impl Waiters {
         }
     }
 
-    /// Looks at jobs that are wanted, as many as fit into a query. `false`: there are none.
-    async fn look(&self, db: &Pool) -> bool {
+    /// Looks at jobs that are wanted, as many as fit into a query; the next look is at the others.
+    async fn look(&self, db: &Pool) {
         let (look, jobs) = {
             let mut board = self.board();
             let jobs: Vec<JobId> = board.wanted.iter().take(BATCH).copied().collect();
             for job in &jobs {
                 board.wanted.remove(job);
             }
+            if !board.wanted.is_empty() {
+                self.asked.notify_one();
+            }
             board.look += 1;
             (board.look, jobs)
         };
         if jobs.is_empty() {
-            return false;
+            return;
         }
         let found = store::in_time(store::job::list_by_id(db, &jobs)).await;
         let board = self.board();
@@ -198,7 +222,6 @@ impl Waiters {
                 jobs.into_iter().for_each(|job| drop(tell(job, Seen::Failure)));
             }
         }
-        true
     }
 }
 

@@ -8,8 +8,9 @@ use cli::private::APPLICATION;
 use futures::StreamExt;
 use futures::stream;
 use serde_json::json;
+use shared::queue::Bell;
 use tests::process::cpu_of;
-use tests::{Http, Installation, raw};
+use tests::{Http, Installation, raw, servers};
 
 use crate::recovery::until;
 use crate::streams::submit;
@@ -153,6 +154,46 @@ async fn a_crowd_that_waits_for_many_jobs_is_answered_at_once() {
     assert_eq!(jobs.len(), CROWD);
     api.stop();
     judge(&wait(&installation, &jobs).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bells_that_ring_during_a_look_are_answered_by_the_next() {
+    const BELLS: usize = 400;
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[]);
+    let jobs = jobs(&installation, &http, BELLS).await;
+    api.stop();
+    let (api, http) = installation.api(&[("LOG_LEVEL", "warn,ffprobe_api=info,sqlx::query=trace")]);
+    // what a look is told by, in the log
+    let looks = || api.log().lines().filter(|line| line.contains("from job where id = any($1)")).count();
+    let paths: Vec<String> = jobs.iter().map(|job| format!("/api/v1/jobs/{job}?wait=30")).collect();
+    let waiting = raw::ask(&http, &installation.key, &paths).await;
+    let metrics = metrics_of(&api.log());
+    until("all of them wait", async || gauge(&metrics, "ffprobe_api_http_requests_in_flight").await == BELLS as f64)
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = looks();
+    // nobody sees an end before all bells have rung: the first look waits, and then the others ring
+    let mut lock = installation.db.begin().await.expect("begins");
+    let sql = "update job set state = 'canceled', finished_at = clock_timestamp()";
+    sqlx::query(sql).execute(&mut *lock).await.expect("ends");
+    sqlx::query("lock table job in access exclusive mode").execute(&mut *lock).await.expect("locks");
+    let id: uuid::Uuid =
+        sqlx::query_scalar("select id from installation").fetch_one(&installation.db).await.expect("an id");
+    let client = redis::Client::open(servers::servers().redis_url()).expect("a URL");
+    let mut line = client.get_multiplexed_async_connection().await.expect("connects");
+    for job in &jobs {
+        let bell = Bell::Done(job.parse().expect("an id")).to_string();
+        let channel = format!("ffprobe_api:{id}:bell");
+        let heard: i64 = redis::cmd("PUBLISH").arg(channel).arg(bell).query_async(&mut line).await.expect("rings");
+        assert_eq!(heard, 1, "the API hears it");
+    }
+    lock.commit().await.expect("ends them");
+    for mut stream in waiting {
+        raw::read_to(&mut stream, "\"canceled\"").await;
+    }
+    println!("{BELLS} bells were answered by {} looks", looks() - before);
+    assert!(looks() - before <= 20, "{}", looks() - before);
 }
 
 #[tokio::test]
