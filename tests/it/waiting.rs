@@ -197,6 +197,34 @@ async fn bells_that_ring_during_a_look_are_answered_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_job_is_shown_though_its_place_cannot_be_told() {
+    let installation = Installation::new().await;
+    let (mut api, http) = installation.api(&[]);
+    let job = submit(&http, "/nowhere.wav").await;
+    let path = format!("/api/v1/jobs/{job}");
+    assert_eq!(http.get(&path).await.json["queue"]["position"], 1);
+    // only the place in the queue needs to know the lanes
+    let mut lock = installation.db.begin().await.expect("begins");
+    sqlx::query("lock table lane in access exclusive mode").execute(&mut *lock).await.expect("locks");
+    let shown = http.get(&path).await;
+    assert_eq!((shown.status.as_u16(), &shown.json["state"]), (200, &json!("queued")), "{}", shown.text);
+    assert!(shown.json["queue"].is_null(), "{}", shown.text);
+    // who waited when the process stops is answered without asking for it
+    let waits = tokio::spawn({
+        let (http, path) = (http.clone(), format!("{path}?wait=30"));
+        async move { (http.get(&path).await, Instant::now()) }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    api.signal(rustix::process::Signal::TERM);
+    let (shown, at) = waits.await.expect("an answer");
+    assert_eq!((shown.status.as_u16(), &shown.json["state"]), (200, &json!("queued")), "{}", shown.text);
+    assert!(at - begun < Duration::from_millis(900), "{:?}", at - begun);
+    lock.rollback().await.expect("lets go");
+    assert!(api.wait().success());
+}
+
+#[tokio::test]
 async fn who_waits_sees_no_other_tenants_job_and_no_older_state() {
     let installation = Installation::new().await;
     let (_api, http) = installation.api(&[]);

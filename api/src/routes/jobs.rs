@@ -159,8 +159,13 @@ pub async fn show(
         audit::action("result.read");
     }
     let mut view = JobView::new(job, result);
-    if view.state == JobState::Queued {
-        view.queue = store::job::dispatch::place(&app.db, id).await?.map(QueuePlace::from);
+    // those who wait are all let go at a stop, and would ask for it at once
+    if view.state == JobState::Queued && !app.draining.is_cancelled() {
+        match store::job::dispatch::place(&app.db, id).await {
+            Ok(place) => view.queue = place.map(QueuePlace::from),
+            // it may take longer than the job itself did, which is told all the same
+            Err(error) => tracing::warn!(%error, job.id = %id, "a job is shown without its place in the queue"),
+        }
     }
     let ask_again = (!ended).then_some((RETRY_AFTER, ASK_AGAIN));
     Ok(patience.mark((AppendHeaders(ask_again), axum::Json(view)).into_response()))

@@ -53,7 +53,8 @@ pub struct JobView {
     pub created_at: DateTime<Utc>,
     /// It is not started later than this.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Where it stands in its queue; only while it is queued, and only where a single job is shown.
+    /// Where it stands in its queue; only while it is queued, and only where a single job is shown. May be null there, too,
+    /// if it could not be found out in time.
     pub queue: Option<QueuePlace>,
     /// When its latest attempt began.
     pub started_at: Option<DateTime<Utc>>,
