@@ -28,8 +28,6 @@ use self::frame::{Frame, Scale};
 
 /// Events that may wait for one client. Each place takes a few bytes: what waits is shared.
 const QUEUE: usize = 512;
-/// Bytes of events that may lie in memory for all clients of this process; beyond that, who is behind is dropped.
-const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Events that may wait for a client when there is no memory for more.
 const QUEUE_WHEN_FULL: usize = 16;
 /// Looks at the database for single streams at a time.
@@ -84,6 +82,8 @@ struct Open {
     of: Of,
     wanted: Arc<Wanted>,
     listener: Listener,
+    /// Its tenant's.
+    scale: Scale,
     /// None while it catches up.
     sender: Option<mpsc::Sender<Arc<Frame>>>,
     signs: Arc<Signs>,
@@ -124,7 +124,13 @@ struct Board {
     last: u64,
     open: HashMap<u64, Open>,
     joined: HashMap<Audience, HashSet<u64>>,
-    of_tenant: HashMap<TenantId, usize>,
+    of_tenant: HashMap<TenantId, Tenant>,
+}
+
+/// What a tenant has open here.
+struct Tenant {
+    streams: usize,
+    scale: Scale,
 }
 
 /// Whom an event goes to.
@@ -187,13 +193,13 @@ impl Streams {
     }
 
     /// Takes a place for a stream, if there is one. It is given back with [`Streams::leave`].
-    fn open(&self, new: NewStream<'_>, bounds: Bounds) -> Result<(u64, Arc<Signs>), Error> {
+    fn open(&self, new: NewStream<'_>, bounds: Bounds) -> Result<(u64, Arc<Signs>, Scale), Error> {
         let mut board = self.board();
         if board.closed {
             return Err(Error::unavailable("The service", "it stops"));
         }
         let tenant = new.who.tenant;
-        if board.of_tenant.get(&tenant).is_some_and(|count| *count >= bounds.of_tenant) {
+        if board.of_tenant.get(&tenant).is_some_and(|of| of.streams >= bounds.of_tenant) {
             let detail = format!(
                 "The tenant has {} event streams open here, which is all it may. Close some, or follow all jobs with one stream.",
                 bounds.of_tenant
@@ -205,7 +211,10 @@ impl Streams {
                 "As many event streams are open here as may be. Try again in some seconds, or ask with ?wait=.";
             return Err(Error::new(Code::EventStreamsFull, detail));
         }
-        *board.of_tenant.entry(tenant).or_default() += 1;
+        let fresh = || Tenant { streams: 0, scale: self.scale.another() };
+        let of = board.of_tenant.entry(tenant).or_insert_with(fresh);
+        of.streams += 1;
+        let scale = of.scale.clone();
         board.last += 1;
         let (number, signs) = (board.last, Arc::new(Signs::default()));
         let listener = Listener {
@@ -219,6 +228,7 @@ impl Streams {
             of: new.of,
             wanted: new.wanted,
             listener,
+            scale: scale.clone(),
             sender: None,
             signs: Arc::clone(&signs),
             hangup: new.hangup,
@@ -228,7 +238,7 @@ impl Streams {
         board.open.insert(number, open);
         drop(board);
         self.opened.notify_one();
-        Ok((number, signs))
+        Ok((number, signs, scale))
     }
 
     /// From the place that is returned on, the stream gets every event. `None`: it is to end.
@@ -256,9 +266,9 @@ impl Streams {
         let Some(open) = board.open.remove(&number) else { return };
         board.part(number, open.of);
         let tenant = open.listener.tenant;
-        if let Some(count) = board.of_tenant.get_mut(&tenant) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of) = board.of_tenant.get_mut(&tenant) {
+            of.streams -= 1;
+            if of.streams == 0 {
                 board.of_tenant.remove(&tenant);
             }
         }
@@ -285,7 +295,7 @@ impl Board {
     }
 
     /// Hands an event to everybody it is for, and returns how many were dropped because they do not keep up.
-    fn hand_out(&mut self, event: &Event, scale: &Scale) -> Result<usize, Error> {
+    fn hand_out(&mut self, event: &Event) -> Result<usize, Error> {
         // an event that cannot be written must not keep back those behind it
         self.place = Some(event.sequence);
         let audiences = [Some(Audience::Tenant(event.tenant)), event.job().map(Audience::Job)];
@@ -295,9 +305,9 @@ impl Board {
             let Some(open) = self.open.get_mut(number).filter(|open| open.wanted.takes(event)) else { continue };
             let frame = match &frame {
                 Some(frame) => frame,
-                None => frame.insert(Arc::new(Frame::of(event, scale)?)),
+                None => frame.insert(Arc::new(Frame::of(event, &open.scale)?)),
             };
-            if !open.send(Arc::clone(frame), scale) {
+            if !open.send(Arc::clone(frame)) {
                 behind.push(*number);
             }
         }
@@ -322,10 +332,10 @@ impl Board {
 
 impl Open {
     /// Puts a frame into the stream's queue. `false`: there is no room for it.
-    fn send(&mut self, frame: Arc<Frame>, scale: &Scale) -> bool {
+    fn send(&mut self, frame: Arc<Frame>) -> bool {
         let Some(sender) = &self.sender else { return true };
         let waiting = QUEUE - sender.capacity();
-        if waiting > QUEUE_WHEN_FULL && scale.total() > MOST_BYTES {
+        if waiting > QUEUE_WHEN_FULL && self.scale.is_full() {
             return false;
         }
         match sender.try_send(frame) {

@@ -118,13 +118,13 @@ async fn wait(installation: &Installation, jobs: &[String]) -> (Vec<Duration>, D
     (took, cost)
 }
 
-fn metrics_of(log: &str) -> String {
+pub(crate) fn metrics_of(log: &str) -> String {
     let line = log.lines().find(|line| line.contains("\"message\":\"metrics\"")).expect("says where");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     format!("http://{}/metrics", line["addr"].as_str().expect("an address"))
 }
 
-async fn gauge(url: &str, name: &str) -> f64 {
+pub(crate) async fn gauge(url: &str, name: &str) -> f64 {
     let text = reqwest::get(url).await.expect("answers").text().await.expect("text");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.expect("is shown").parse().expect("a number")

@@ -18,8 +18,8 @@ use shared::store;
 use shared::store::event::Of;
 use tokio::sync::mpsc;
 
-use super::frame::{self, Frame};
-use super::{MOST_BYTES, NewStream, Signs, Wanted};
+use super::frame::{self, Frame, Scale};
+use super::{NewStream, Signs, Wanted};
 use crate::App;
 
 /// Events read at once while a stream catches up.
@@ -63,6 +63,8 @@ pub struct Feed {
     app: Arc<App>,
     number: u64,
     signs: Arc<Signs>,
+    /// The tenant's.
+    scale: Scale,
     of: Of,
     wanted: Arc<Wanted>,
     place: Place,
@@ -70,6 +72,8 @@ pub struct Feed {
     near: bool,
     /// When something was last sent.
     spoke: Instant,
+    /// Whether it has sent events that it caught up with.
+    has_told: bool,
     stage: Stage,
 }
 
@@ -97,7 +101,7 @@ type Joined = (mpsc::Receiver<Arc<Frame>>, i64);
 
 /// What a look at the database came to.
 struct Look {
-    text: Bytes,
+    text: String,
     at: i64,
     over: bool,
     then: Stage,
@@ -110,7 +114,7 @@ impl Feed {
     /// `too_many_event_streams`, `event_streams_full`, or `unavailable` while the process stops.
     pub fn open(app: &Arc<App>, new: NewStream<'_>, start: Start) -> Result<Self, Error> {
         let (of, wanted) = (new.of, Arc::clone(&new.wanted));
-        let (number, signs) = app.streams.open(new, app.limits.streams)?;
+        let (number, signs, scale) = app.streams.open(new, app.limits.streams)?;
         app.metrics.event_streams.inc();
         let opening = match start.opening {
             Opening::Plain => frame::begin(None),
@@ -120,7 +124,7 @@ impl Feed {
         let stage = Stage::Opening(Bytes::from(opening));
         let Start { after: at, over, lives_to, near, .. } = start;
         let (app, place, spoke) = (Arc::clone(app), Place { at, over, lives_to }, Instant::now());
-        Ok(Self { app, number, signs, of, wanted, place, near, spoke, stage })
+        Ok(Self { app, number, signs, scale, of, wanted, place, near, spoke, has_told: false, stage })
     }
 
     /// The next page, and what follows it.
@@ -131,9 +135,14 @@ impl Feed {
         wanted: Arc<Wanted>,
         Place { at, over, lives_to }: Place,
         joined: Option<Joined>,
+        full: impl Fn() -> bool,
     ) -> Result<Look, Error> {
         let page = {
             let _turn = app.streams.turn().await?;
+            // what was not taken yet fills memory; the client comes back and goes on from here, with a page at least
+            if full() {
+                return Ok(Look { text: String::new(), at, over, then: Stage::Over });
+            }
             let read = async {
                 let mut db = app.db.acquire().await?;
                 store::event::list_after(&mut db, of, &wanted.types, at, PAGE).await
@@ -158,9 +167,7 @@ impl Feed {
                 None => Stage::Over,
             },
         };
-        // what others have not taken yet fills memory; the client comes back and goes on from here
-        let then = if app.streams.scale.total() > MOST_BYTES { Stage::Over } else { then };
-        Ok(Look { text: app.streams.scale.weigh(text), at, over, then })
+        Ok(Look { text, at, over, then })
     }
 
     /// Joins the others at once.
@@ -170,7 +177,7 @@ impl Feed {
             Some(joined) => go_on(of, joined, at, over, &mut text),
             None => Stage::Over,
         };
-        Ok(Look { text: text.into(), at, over, then })
+        Ok(Look { text, at, over, then })
     }
 
     /// The next piece; `None` at the end.
@@ -191,7 +198,9 @@ impl Feed {
                 }
                 Stage::Behind(joined) => {
                     let (app, wanted) = (Arc::clone(&self.app), Arc::clone(&self.wanted));
-                    let look = Self::look(app, self.number, self.of, wanted, self.place, joined);
+                    let (has_told, scale) = (self.has_told, self.scale.clone());
+                    let full = move || has_told && scale.is_full();
+                    let look = Self::look(app, self.number, self.of, wanted, self.place, joined, full);
                     self.stage = Stage::Looking(Box::pin(look));
                 }
                 Stage::Looking(mut look) => {
@@ -227,7 +236,8 @@ impl Feed {
         match outcome {
             Ok(look) => {
                 (self.place.at, self.place.over, self.stage) = (look.at, look.over, look.then);
-                Some(look.text)
+                self.has_told |= !look.text.is_empty();
+                Some(self.scale.weigh(look.text))
             }
             Err(error) => {
                 // the stage is the end: the client comes back

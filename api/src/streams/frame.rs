@@ -10,6 +10,10 @@ use shared::Error;
 use shared::event::Event;
 use shared::id::JobId;
 
+/// Bytes of events that may lie in memory for all clients of this process; beyond that, who is behind is dropped.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// How many of them a tenant may have when memory gets short.
+const SHARE: usize = MOST_BYTES / 8;
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 /// A comment, without the empty line that would end an event: some clients take that for an event without data.
@@ -73,26 +77,39 @@ pub fn end(job: JobId, place: i64) -> String {
     format!("id: {place}\nevent: end\ndata: {{\"job_id\":\"{job}\"}}\n\n")
 }
 
-/// Knows how many bytes of frames lie in memory, here and in what is on its way to clients.
+/// Knows how many bytes of a tenant's frames lie in memory, here and in what is on its way to clients, and how many of all
+/// tenants'.
 #[derive(Debug, Clone, Default)]
-pub struct Scale(Arc<AtomicUsize>);
+pub struct Scale {
+    own: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
+}
 
 impl Scale {
-    /// Takes a text that counts until the last client has it.
-    pub fn weigh(&self, text: String) -> Bytes {
-        self.0.fetch_add(text.len(), Ordering::Relaxed);
-        Bytes::from_owner(Weighed { text, total: Arc::clone(&self.0) })
+    /// One for another tenant, with the same sum of all.
+    pub fn another(&self) -> Self {
+        Self { own: Arc::default(), all: Arc::clone(&self.all) }
     }
 
-    /// Bytes in memory now.
-    pub fn total(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// Takes a text that counts until the last client has it.
+    pub fn weigh(&self, text: String) -> Bytes {
+        for sum in [&self.own, &self.all] {
+            sum.fetch_add(text.len(), Ordering::Relaxed);
+        }
+        Bytes::from_owner(Weighed { text, scale: self.clone() })
+    }
+
+    /// Whether the tenant's clients have to take what lies here before there may be more. Those who have more than a share
+    /// give way from half of the memory on: one tenant's clients that do not read must not end the streams of all others.
+    pub fn is_full(&self) -> bool {
+        let (own, all) = (self.own.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
+        all > MOST_BYTES || (all > MOST_BYTES / 2 && own > SHARE)
     }
 }
 
 struct Weighed {
     text: String,
-    total: Arc<AtomicUsize>,
+    scale: Scale,
 }
 
 impl AsRef<[u8]> for Weighed {
@@ -103,7 +120,9 @@ impl AsRef<[u8]> for Weighed {
 
 impl Drop for Weighed {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.text.len(), Ordering::Relaxed);
+        for sum in [&self.scale.own, &self.scale.all] {
+            sum.fetch_sub(self.text.len(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -134,8 +153,23 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 4, "what a client wrote begins no line: {text}");
         let copy = bytes.clone();
         drop(frame);
-        assert_eq!(scale.total(), copy.len(), "one of them is still on its way");
+        let lies_here = || scale.all.load(Ordering::Relaxed);
+        assert_eq!(lies_here(), copy.len(), "one of them is still on its way");
         drop(copy);
-        assert_eq!(scale.total(), 0);
+        assert_eq!(lies_here(), 0);
+    }
+
+    #[test]
+    fn who_has_most_gives_way_first() {
+        let heavy = Scale::default();
+        let light = heavy.another();
+        let few = light.weigh("x".repeat(SHARE));
+        let lot = heavy.weigh("x".repeat(MOST_BYTES / 2));
+        assert!(heavy.is_full() && !light.is_full());
+        let others = heavy.another().weigh("x".repeat(MOST_BYTES / 2));
+        assert!(light.is_full(), "there is no more for anybody");
+        drop((lot, others));
+        assert!(!heavy.is_full() && !light.is_full());
+        drop(few);
     }
 }

@@ -146,7 +146,7 @@ async fn read(app: &App) -> Result<()> {
         .await?;
         for event in &page.events {
             // not the whole page under the lock: others come and go
-            let dropped = app.streams.board().hand_out(event, &app.streams.scale)?;
+            let dropped = app.streams.board().hand_out(event)?;
             app.metrics.event_streams_dropped.inc_by(dropped as u64);
         }
         app.streams.board().place = Some(page.to);

@@ -91,10 +91,10 @@ fn look_round(app: &App) {
     let pulse = Arc::new(Frame::Pulse(board.place.unwrap_or_default()));
     let mut lost = Vec::new();
     for (number, open) in &mut board.open {
+        let stuck = open.stuck_for(now);
         let late = open.closing.is_some_and(|since| since.elapsed() > FAREWELL);
-        if late || open.stuck_for(now) > STUCK {
-            lost.push(*number);
-        } else if open.sent.elapsed() >= SILENCE && !open.send(Arc::clone(&pulse), &streams.scale) {
+        let mut takes_no_pulse = || open.sent.elapsed() >= SILENCE && !open.send(Arc::clone(&pulse));
+        if late || stuck > STUCK || takes_no_pulse() {
             lost.push(*number);
         }
     }

@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{EVENTS, of_job, pings, submit, tenant_of};
 use crate::recovery::until;
+use crate::waiting::{gauge, metrics_of};
 
 /// Streams open at once.
 const CROWD: usize = 5_000;
@@ -101,6 +102,36 @@ async fn a_stream_that_reads_through_what_is_not_for_it_says_how_far_it_is() {
     for wanted in BACKLOG - 59..=BACKLOG {
         assert_eq!(rest.next().await.expect("an event").id, wanted);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_ends_no_stream_of_another_tenant() {
+    const SLOW: usize = 60;
+    const EVENTS_EACH: i64 = 500;
+    let installation = Installation::new().await;
+    let (api, http) = installation.api(&[]);
+    let other = http.with_key(Some(&installation.another_key("other", Role::Viewer, &["*"]).await));
+    // each of them has most of a megabyte in memory, once there is no more room between the two
+    backlog(&installation, tenant_of(&http).await, 1..=EVENTS_EACH, 16_000).await;
+    backlog(&installation, tenant_of(&other).await, EVENTS_EACH + 1..=2 * EVENTS_EACH, 16_000).await;
+    let path = format!("{EVENTS}?last_event_id=0");
+    let mut slow = raw::ask(&http, &installation.key, &vec![path.clone(); SLOW]).await;
+    for stream in &mut slow {
+        raw::read_to(stream, "retry: 2000\n").await;
+    }
+    // memory is full when some of them are ended; where it has no bound, that never comes
+    let ended = until("some of them are ended", async || streams_open(&api).await < SLOW as f64);
+    let _ = tokio::time::timeout(Duration::from_secs(8), ended).await;
+    let mut good = Sse::open(&other, &path, None).await;
+    for wanted in EVENTS_EACH + 1..=2 * EVENTS_EACH {
+        assert_eq!(good.next().await.expect("an event, on one stream").id, wanted);
+    }
+    println!("{} streams of {SLOW} and one are left", streams_open(&api).await);
+}
+
+/// How many streams the process counts.
+async fn streams_open(api: &Program) -> f64 {
+    gauge(&metrics_of(&api.log()), "ffprobe_api_event_streams").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
