@@ -70,7 +70,7 @@ impl Follow {
                 // it ended, it broke off, or it is silent: all the same to who comes back
                 Ok(Ok(None) | Err(_)) | Err(_) => {
                     self.connection = None;
-                    self.reading.rest.clear();
+                    self.reading.begin_anew();
                     self.away = Some(Instant::now());
                     sleep(self.reading.retry.unwrap_or(RETRY)).await;
                 }
@@ -126,6 +126,11 @@ struct Reading {
 }
 
 impl Reading {
+    /// Forgets what was half read when a connection broke off: on the next one, the event comes whole.
+    fn begin_anew(&mut self) {
+        *self = Self { id: self.id.take(), retry: self.retry, ..Self::default() };
+    }
+
     fn take(&mut self, piece: &[u8]) {
         self.rest.extend_from_slice(piece);
     }
@@ -194,6 +199,18 @@ mod tests {
             assert_eq!(reading.id.as_deref(), Some("6"), "what is not complete does not count");
             assert_eq!(reading.retry, Some(Duration::from_secs(3)));
         }
+    }
+
+    #[test]
+    fn of_an_event_that_broke_off_nothing_is_left() {
+        let mut reading = Reading::default();
+        reading.take(b"retry: 3000\nid: 4\n\nid: 5\nevent: reset\ndata: half\nda");
+        assert_eq!(all(&mut reading), []);
+        reading.begin_anew();
+        assert_eq!(reading.id.as_deref(), Some("4"), "where it goes on");
+        reading.take(b"data: whole\n\n");
+        assert_eq!(all(&mut reading), [(String::new(), "whole".to_owned())]);
+        assert_eq!((reading.id.as_deref(), reading.retry), (Some("4"), Some(Duration::from_secs(3))));
     }
 
     #[test]
