@@ -41,7 +41,8 @@ pub fn init_logs(args: &TelemetryArgs) -> Result<(), ConfigError> {
     let out = Lines::stdout().map_err(|e| {
         ConfigError::new("standard output", format!("nothing can be logged: {e}"), "raise the limit of open files")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out);
+    // it would tell of a line that cannot be written on standard error, and panic where that is closed as well
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out).log_internal_errors(false);
     match args.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
         LogFormat::Pretty => lines.compact().with_target(false).with_ansi(std::io::stdout().is_terminal()).init(),

@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::{Installation, Program, binaries};
+use tests::remote_servers::free_port;
+use tests::{Http, Installation, Program, binaries};
+
+use crate::recovery::until;
 
 #[tokio::test]
 async fn the_checklists_health_calls_answer() {
@@ -170,4 +173,36 @@ async fn a_process_that_is_stuck_ends_itself() {
         assert_eq!(status.signal(), Some(6), "{status}");
     }
     assert!(begun.elapsed() > Duration::from_secs(30), "too soon: a pause is not the end");
+}
+
+#[tokio::test]
+async fn the_service_outlives_the_reader_of_its_log() {
+    let installation = Installation::new().await;
+    let mut environment = installation.environment();
+    let port = free_port();
+    environment.retain(|(name, _)| name != "API_PORT");
+    environment.push(("API_PORT".to_owned(), port.to_string()));
+    // as in `ffprobe-api 2>&1 | logger`
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut api = Command::new(binaries::path("ffprobe-api"))
+        .env_clear()
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().expect("another end"))
+        .stderr(writer)
+        .spawn()
+        .expect("starts");
+    let http = Http::new(format!("http://127.0.0.1:{port}"), Some(installation.key.clone()));
+    until("it answers", async || http.request(reqwest::Method::GET, "/health/live").send().await.is_ok()).await;
+    drop(reader);
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        // the line about a request is written before its answer
+        answers.push(
+            http.request(reqwest::Method::GET, "/api/v1/jobs").send().await.map(|answer| answer.status().as_u16()),
+        );
+    }
+    api.kill().expect("runs");
+    api.wait().expect("ends");
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(200))), "{answers:?}");
 }

@@ -3,10 +3,12 @@
 //! quarter less processor time (measured with `tests/it/waiting.rs`, 2,000 answers at once).
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Once, PoisonError, RwLock};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What one write puts into a pipe as a whole, however many write to it: `PIPE_BUF` of Linux, in bytes (pipe(7)).
@@ -17,6 +19,8 @@ pub struct Lines {
     file: File,
     /// Held alone for a line that takes more than one write, by all others together.
     turn: RwLock<()>,
+    /// Told once that lines are lost.
+    told: Once,
 }
 
 impl Lines {
@@ -25,8 +29,25 @@ impl Lines {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
+    /// Writes a line to its end.
+    fn put(&self, mut line: &[u8]) -> io::Result<()> {
+        while !line.is_empty() {
+            match (&self.file).write(line) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => line = &line[written..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // whoever shares the pipe has made it so that it does not wait; a line must not be torn for that
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None).map(drop).or_else(unless_interrupted)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn new(file: OwnedFd) -> Self {
-        Self { file: file.into(), turn: RwLock::new(()) }
+        Self { file: file.into(), turn: RwLock::new(()), told: Once::new() }
     }
 }
 
@@ -44,18 +65,27 @@ impl Write for &Lines {
     }
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        if line.len() <= WHOLE {
+        let written = if line.len() <= WHOLE {
             let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
-            (&self.file).write_all(line)
+            self.put(line)
         } else {
             let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
-            (&self.file).write_all(line)
+            self.put(line)
+        };
+        if let Err(error) = &written {
+            // where nobody reads that either, nobody can be told: the service goes on without its log
+            self.told.call_once(|| drop(writeln!(io::stderr(), "log lines are lost: {error}")));
         }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn unless_interrupted(error: Errno) -> io::Result<()> {
+    if error == Errno::INTR { Ok(()) } else { Err(error.into()) }
 }
 
 #[cfg(test)]
@@ -68,6 +98,8 @@ mod tests {
     #[test]
     fn lines_of_many_threads_stay_whole_whatever_their_length() {
         let (reader, writer) = pipe().unwrap();
+        // the worst that whoever shares it can do
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
         let lines = Lines::new(writer.into());
         let write = |thread: u8| {
             for n in 0..500 {
