@@ -212,7 +212,7 @@ async fn an_event_that_cannot_be_read_holds_up_nobody() {
     let tenant = tenant_of(&http).await;
     let (id, key) = installation.key_of(tenant, Role::Viewer, Reach::Tenant, None).await;
     let (job, other) = (submit(&http, "/x.wav").await, submit(&http, "/y.wav").await);
-    while lifecycle::publish(&installation.db).await.expect("publishes") > 0 {}
+    while lifecycle::publish(&installation.db).await.expect("publishes").more {}
     let mut stream = Sse::open(&http, EVENTS, None).await;
     let mut revoked = Sse::open(&http.with_key(Some(&key)), EVENTS, None).await;
     let waits = tokio::spawn({
