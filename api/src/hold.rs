@@ -93,7 +93,9 @@ impl Hold {
     pub async fn take(app: &Arc<App>, tenant: TenantId, id: UploadId) -> Result<Taken, Error> {
         let (begun, token, mut asked) = (Instant::now(), LeaseToken::new(), None);
         loop {
-            if let Some(upload) = store::upload::hold::acquire(&app.db, tenant, id, token, LEASE).await? {
+            if let Some(upload) =
+                store::in_time(store::upload::hold::acquire(&app.db, tenant, id, token, LEASE)).await?
+            {
                 return Ok(Taken::Held(Box::new(Self::new(app, id, token)), Box::new(upload)));
             }
             let upload = find(app, tenant, id).await?;
@@ -114,14 +116,16 @@ impl Hold {
     /// Takes the tenant's upload if nobody holds it.
     pub async fn take_free(app: &Arc<App>, tenant: TenantId, id: UploadId) -> Result<Option<(Self, Upload)>, Error> {
         let token = LeaseToken::new();
-        let upload = store::upload::hold::acquire(&app.db, tenant, id, token, LEASE).await?;
+        let upload = store::in_time(store::upload::hold::acquire(&app.db, tenant, id, token, LEASE)).await?;
         Ok(upload.map(|upload| (Self::new(app, id, token), upload)))
     }
 
     /// Moves the offset and renews the hold. Tells whether it still is ours.
     pub async fn renew(&self, received: u64) -> Result<bool, Error> {
         let expiry = self.app.limits.upload_expiry;
-        match store::upload::hold::renew(&self.app.db, self.id, self.token, received, LEASE, expiry).await? {
+        match store::in_time(store::upload::hold::renew(&self.app.db, self.id, self.token, received, LEASE, expiry))
+            .await?
+        {
             None => return Ok(false),
             Some(true) => self.wanted.cancel(),
             Some(false) => {}
@@ -155,7 +159,7 @@ impl Hold {
     /// Lets go, and returns when others can have it.
     pub async fn release(mut self) -> Result<(), Error> {
         self.ends_with_row = true;
-        store::upload::hold::release(&self.app.db, self.id, self.token).await
+        store::in_time(store::upload::hold::release(&self.app.db, self.id, self.token)).await
     }
 
     /// The hold has ended in PostgreSQL already, with the upload.
@@ -176,7 +180,7 @@ impl Drop for Hold {
         }
         let (app, id, token) = (Arc::clone(&self.app), self.id, self.token);
         self.app.background.spawn(async move {
-            if let Err(error) = store::upload::hold::release(&app.db, id, token).await {
+            if let Err(error) = store::in_time(store::upload::hold::release(&app.db, id, token)).await {
                 tracing::debug!(%error, upload.id = %id, "the hold was not given back; it runs out by itself");
             }
         });
@@ -187,11 +191,11 @@ impl Drop for Hold {
 pub async fn settled(app: &Arc<App>, tenant: TenantId, id: UploadId) -> Result<Upload, Error> {
     let begun = Instant::now();
     let mut upload = find(app, tenant, id).await?;
-    let held = store::upload::hold::find(&app.db, tenant, id).await?.and_then(|held| held.token);
+    let held = store::in_time(store::upload::hold::find(&app.db, tenant, id)).await?.and_then(|held| held.token);
     if upload.state == UploadState::Receiving && held.is_some() && !is_being_finished(&upload) {
         ask(app, tenant, id).await?;
         let mut asked = Instant::now();
-        while store::upload::hold::find(&app.db, tenant, id).await?.and_then(|h| h.token) == held {
+        while store::in_time(store::upload::hold::find(&app.db, tenant, id)).await?.and_then(|h| h.token) == held {
             if begun.elapsed() > WAIT {
                 return Err(locked());
             }
@@ -213,14 +217,15 @@ fn is_being_finished(upload: &Upload) -> bool {
 
 /// The tenant's upload, if it is there and not gone.
 async fn find(app: &App, tenant: TenantId, id: UploadId) -> Result<Upload, Error> {
-    let upload = store::upload::find(&app.db, tenant, id).await?.ok_or_else(|| Error::not_found("upload"))?;
+    let upload =
+        store::in_time(store::upload::find(&app.db, tenant, id)).await?.ok_or_else(|| Error::not_found("upload"))?;
     if upload.state.is_gone() { Err(gone(upload.state)) } else { Ok(upload) }
 }
 
 /// Asks the holder to let go: in this process at once, in another by the bell, and without Redis by the row.
 async fn ask(app: &App, tenant: TenantId, id: UploadId) -> Result<(), Error> {
     app.holds.ask(id);
-    store::upload::hold::want(&app.db, tenant, id).await?;
+    store::in_time(store::upload::hold::want(&app.db, tenant, id)).await?;
     app.ring(Bell::Release(id)).await;
     Ok(())
 }

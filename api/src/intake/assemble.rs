@@ -20,7 +20,7 @@ const PARTS_KEPT: Duration = Duration::from_secs(3600);
 
 /// Puts the upload together and completes it.
 pub async fn assemble(app: &Arc<App>, hold: Hold, mut upload: Upload) -> Result<Upload, Error> {
-    let parts = store::upload::list_for_share(&app.db, upload.tenant, &upload.parts).await?;
+    let parts = store::in_time(store::upload::list_for_share(&app.db, upload.tenant, &upload.parts)).await?;
     let (tail, mut at) = app.storage.append(upload.id, upload.offset()).await?;
     let mut begin = 0_u64;
     for id in &upload.parts {
@@ -47,6 +47,6 @@ pub async fn assemble(app: &Arc<App>, hold: Hold, mut upload: Upload) -> Result<
     upload.received_bytes = i64::try_from(at).unwrap_or(i64::MAX);
     drop(tail);
     let done = finish(app, hold, &upload, None).await?;
-    store::upload::sweep::let_go(&app.db, &done.parts, PARTS_KEPT).await?;
+    store::in_time(store::upload::sweep::let_go(&app.db, &done.parts, PARTS_KEPT)).await?;
     Ok(done)
 }

@@ -47,7 +47,8 @@ pub async fn finish(app: &Arc<App>, hold: Hold, upload: &Upload, whole: Option<H
     let attempts = app.limits.max_attempts;
     let event = audit::event_or_own("upload.complete", upload.tenant).on("upload", upload.id);
     let (db, sha256) = (&app.db, sha256.as_deref());
-    let done = lifecycle::upload::complete(db, upload.id, hold.token, size, sha256, attempts, Some(event)).await?;
+    let complete = lifecycle::upload::complete(db, upload.id, hold.token, size, sha256, attempts, Some(event));
+    let done = store::in_time(complete).await?;
     let Some(done) = done else { return Err(locked()) };
     hold.ended();
     app.metrics.uploads.inc();
@@ -116,7 +117,7 @@ async fn digest(app: &App, hold: &Hold, upload: &Upload, whole: Option<Hasher>) 
 pub async fn reject(app: &App, hold: Hold) -> Result<(), Error> {
     let id = hold.id;
     // the row first: bytes without a row are swept
-    if store::upload::sweep::bury_held(&app.db, id, hold.token, UploadState::Rejected).await? {
+    if store::in_time(store::upload::sweep::bury_held(&app.db, id, hold.token, UploadState::Rejected)).await? {
         hold.ended();
         app.storage.remove(id).await?;
     }

@@ -92,7 +92,9 @@ pub async fn show(
     May(who, _): May<UploadsRead>,
     Id(id): Id<UploadId>,
 ) -> Result<axum::Json<UploadView>> {
-    let upload = store::upload::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("upload"))?;
+    let upload = store::in_time(store::upload::find(&app.db, who.tenant, id))
+        .await?
+        .ok_or_else(|| Error::not_found("upload"))?;
     if upload.state.is_gone() {
         return Err(gone(upload.state).into());
     }
@@ -190,13 +192,15 @@ pub async fn remove(
     let id = parse(&id)?;
     match Hold::take(&app, who.tenant, id).await? {
         Taken::Held(hold, _) => {
-            if !store::upload::sweep::bury_held(&app.db, id, hold.token, UploadState::Terminated).await? {
+            if !store::in_time(store::upload::sweep::bury_held(&app.db, id, hold.token, UploadState::Terminated))
+                .await?
+            {
                 return Err(crate::hold::locked().into());
             }
             hold.ended();
         }
         Taken::Complete(_) => {
-            if !lifecycle::upload::bury(&app.db, id, UploadState::Terminated).await? {
+            if !store::in_time(lifecycle::upload::bury(&app.db, id, UploadState::Terminated)).await? {
                 let detail = "A job that has not ended uses the upload. Cancel the job, or wait for its end.";
                 return Err(Error::new(Code::UploadInUse, detail).into());
             }

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use shared::access::{Reach, Role};
-use tests::Installation;
+use shared::store::PATIENCE;
+use tests::http::Answer;
 use tests::line::Line;
 use tests::sse::Sse;
+use tests::{Http, Installation};
 
 use super::{EVENTS, submit, tenant_of};
 use crate::recovery::until;
@@ -61,4 +64,37 @@ async fn what_waits_is_answered_though_postgres_vanished() {
     println!("who waited was answered after {:?}", begun.elapsed());
     assert_eq!(answer.json["state"], "canceled", "{}", answer.text);
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_answered_though_postgres_vanished() {
+    let installation = Installation::new().await;
+    let line = Line::to(&installation.application_url(), installation.folder());
+    let (_api, http) = installation.api(&[("DATABASE_URL", &line.url)]);
+    let create = http.request(Method::POST, "/api/v1/uploads").header("tus-resumable", "1.0.0");
+    let created = Answer::of(create.header("upload-length", "3")).await;
+    let place = created.header("location").to_owned();
+    let path = place[place.find("/api/").expect("a path")..].to_owned();
+    let append = async |http: &Http| {
+        let request = http.request(Method::PATCH, &path).header("tus-resumable", "1.0.0").header("upload-offset", "0");
+        Answer::of(request.header("content-type", "application/offset+octet-stream").body("abc")).await
+    };
+    let mut lock = installation.db.begin().await.expect("begins");
+    sqlx::query("lock table upload in access exclusive mode").execute(&mut *lock).await.expect("locks");
+    let (appending, waiting) = tokio::join!(append(&http), async {
+        until("the request waits for its upload", async || {
+            let sql = "select exists (select from pg_stat_activity where datname = current_database()
+                and wait_event_type = 'Lock' and query like '%upload%')";
+            sqlx::query_scalar(sql).fetch_one(&installation.db).await.expect("looks")
+        })
+        .await;
+        line.fall_silent();
+        lock.rollback().await.expect("lets go");
+        Instant::now()
+    });
+    appending.problem(503, "unavailable");
+    println!("the upload was given up after {:?}", waiting.elapsed());
+    assert!((PATIENCE / 2..SOON).contains(&waiting.elapsed()), "{:?}", waiting.elapsed());
+    // what PostgreSQL did without telling us holds nobody up for long
+    until("the upload goes on", async || append(&http).await.status == 204).await;
 }

@@ -120,7 +120,7 @@ async fn prepare(
             return Err(Error::new(Code::BadRequest, detail).into());
         }
         (said, None) => {
-            let free = lifecycle::upload::free_quota(&app.db, upload.tenant, app.limits.quota).await?;
+            let free = store::in_time(lifecycle::upload::free_quota(&app.db, upload.tenant, app.limits.quota)).await?;
             most = most.min(at.saturating_add(free));
             if let Some(said) = said {
                 say_length(&hold, app, &mut upload, said, most).await?;
@@ -141,7 +141,7 @@ async fn say_length(hold: &Hold, app: &App, upload: &mut Upload, said: u64, most
     if said > most {
         return Err(too_large(most));
     }
-    if !store::upload::hold::set_length(&app.db, upload.id, hold.token, said).await? {
+    if !store::in_time(store::upload::hold::set_length(&app.db, upload.id, hold.token, said)).await? {
         return Err(locked());
     }
     upload.length_bytes = i64::try_from(said).ok();

@@ -150,7 +150,7 @@ pub async fn place(app: &Arc<App>, mut new: NewUpload) -> Result<(Hold, Upload, 
     }
     let (id, token) = (new.id, new.token);
     new.audit = audit::event(CREATE, StatusCode::CREATED.as_u16()).map(|event| event.on("upload", id));
-    let upload = lifecycle::upload::begin(&app.db, new, app.limits.quota).await?;
+    let upload = store::in_time(lifecycle::upload::begin(&app.db, new, app.limits.quota)).await?;
     audit::kept(CREATE);
     let hold = Hold::new(app, id, token);
     let room_for_parts = match upload.length().filter(|_| upload.is_final()) {
@@ -170,7 +170,7 @@ pub async fn place(app: &Arc<App>, mut new: NewUpload) -> Result<(Hold, Upload, 
     match made {
         Ok(tail) => Ok((hold, upload, tail)),
         Err(error) => {
-            if store::upload::sweep::delete_held(&app.db, id, token).await? {
+            if store::in_time(store::upload::sweep::delete_held(&app.db, id, token)).await? {
                 hold.ended();
                 app.storage.remove(id).await?;
             }

@@ -114,14 +114,14 @@ async fn keep_now(app: &Arc<App>, new: NewUpload, body: Body) -> Result<Upload, 
     let (hold, mut upload, tail) = create::place(app, new).await?;
     let free = match length {
         Some(_) => u64::MAX,
-        None => lifecycle::upload::free_quota(&app.db, tenant, app.limits.quota).await?,
+        None => store::in_time(lifecycle::upload::free_quota(&app.db, tenant, app.limits.quota)).await?,
     };
     let room = length.unwrap_or(app.limits.upload_bytes.min(free));
     let plan = Plan { at: 0, room, length, count: Count::Steadily, whole: None, resume: Resume::Impossible };
     let Received { offset, end, .. } = receive(app, &hold, tail, plan, body).await;
     let end = match end {
         Ok(()) if length.is_none() => {
-            match store::upload::hold::set_length(&app.db, upload.id, hold.token, offset).await {
+            match store::in_time(store::upload::hold::set_length(&app.db, upload.id, hold.token, offset)).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(locked()),
                 Err(error) => Err(error),
@@ -133,7 +133,7 @@ async fn keep_now(app: &Arc<App>, new: NewUpload, body: Body) -> Result<Upload, 
     };
     if let Err(error) = end {
         // the row goes first: bytes without a row are swept
-        if store::upload::sweep::delete_held(&app.db, upload.id, hold.token).await? {
+        if store::in_time(store::upload::sweep::delete_held(&app.db, upload.id, hold.token)).await? {
             hold.ended();
             app.storage.remove(upload.id).await?;
         }

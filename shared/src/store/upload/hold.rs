@@ -49,7 +49,8 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: UploadId) -> Re
 }
 
 /// Moves the offset to `received` durable bytes, renews the hold and moves the expiry. Tells whether somebody else wants
-/// the upload; `None` if the hold is lost, and then nothing was moved. A hold whose time ran out and that nobody took counts.
+/// the upload; `None` if the hold is lost, and then nothing was moved. A hold whose time ran out and that nobody took counts. The
+/// offset never moves back: a statement that nobody waits for any more may be done late.
 pub async fn renew(
     db: impl PgExecutor<'_>,
     id: UploadId,
@@ -58,7 +59,7 @@ pub async fn renew(
     lease: Duration,
     expiry: Duration,
 ) -> Result<Option<bool>> {
-    let sql = "update upload set received_bytes = $3, lock_until = clock_timestamp() + make_interval(secs => $4),
+    let sql = "update upload set received_bytes = greatest(received_bytes, $3), lock_until = clock_timestamp() + make_interval(secs => $4),
             expires_at = clock_timestamp() + make_interval(secs => $5)
         where id = $1 and lock_token = $2 and state = 'receiving' returning lock_wanted";
     Ok(sqlx::query_scalar(sql)
