@@ -60,8 +60,7 @@ pub(super) async fn make(args: &UpArgs, state: &StateArgs) -> Result<Plan> {
         private::check_not_running(&state)?;
         return Err(busy);
     }
-    let address = ports::chosen(args.host, args.port)?;
-    let [api_metrics, worker_metrics] = ports::for_metrics(args.port)?;
+    let (address, [api_metrics, worker_metrics]) = ports::chosen(args.host, args.port)?;
     Ok(Plan { state, address, api_metrics, worker_metrics, roots, programs })
 }
 

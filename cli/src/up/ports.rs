@@ -49,34 +49,27 @@ fn explained(host: IpAddr, port: u16, error: &std::io::Error) -> Error {
     }
 }
 
-/// The address with a real port in place of 0.
-pub(super) fn chosen(host: IpAddr, port: u16) -> Result<SocketAddr> {
-    if port != 0 {
-        return Ok(SocketAddr::new(host, port));
+/// Where the API listens, with a real port in place of 0, and two addresses for metrics: the usual ones if possible, any two when
+/// the API takes any, too.
+pub(super) fn chosen(host: IpAddr, port: u16) -> Result<(SocketAddr, [SocketAddr; 2])> {
+    if port == 0 {
+        return any_three(host).context("could not find three free ports");
     }
-    bound(SocketAddr::new(host, 0)).context("could not find a free port")
-}
-
-/// Two free ports on the loopback address: the usual ones if possible, any two when the API takes any, too.
-pub(super) fn for_metrics(api_port: u16) -> Result<[SocketAddr; 2]> {
-    if api_port == 0 {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        return any_two(any).context("could not find two free ports");
-    }
-    let ports = FIRST_METRICS_PORT..FIRST_METRICS_PORT + METRICS_PORTS;
+    let ports = (FIRST_METRICS_PORT..FIRST_METRICS_PORT + METRICS_PORTS).filter(|metrics| *metrics != port);
     let mut free = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).filter(|address| bound(*address).is_ok());
     match (free.next(), free.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
+        (Some(first), Some(second)) => Ok((SocketAddr::new(host, port), [first, second])),
         _ => Err(anyhow!(
             "no two of the {METRICS_PORTS} ports from {FIRST_METRICS_PORT} on are free for metrics; end a few programs"
         )),
     }
 }
 
-/// Both are held until both are known, or the second might be the first again.
-fn any_two(any: SocketAddr) -> IoResult<[SocketAddr; 2]> {
-    let (first, second) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
-    Ok([first.local_addr()?, second.local_addr()?])
+/// All are held until all are known, or one might be another again.
+fn any_three(host: IpAddr) -> IoResult<(SocketAddr, [SocketAddr; 2])> {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (api, first, second) = (TcpListener::bind((host, 0))?, TcpListener::bind(any)?, TcpListener::bind(any)?);
+    Ok((api.local_addr()?, [first.local_addr()?, second.local_addr()?]))
 }
 
 fn bound(address: SocketAddr) -> IoResult<SocketAddr> {
@@ -117,9 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn metrics_get_two_different_ports() {
-        let [first, second] = for_metrics(1).expect("ports");
-        assert_ne!(first, second);
-        assert_ne!(chosen(HOST, 0).expect("a port").port(), 0);
+    fn no_port_is_given_twice() {
+        for port in [0, 1, FIRST_METRICS_PORT] {
+            let (api, [first, second]) = chosen(HOST, port).expect("ports");
+            assert!(api.port() != 0 && api != first && api != second && first != second, "{api} {first} {second}");
+        }
     }
 }
