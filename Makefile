@@ -54,7 +54,7 @@ limits: ## Measure what credentials and limits cost for each request, and a subm
 
 .PHONY: limits
 
-batch: ## Measure a batch of 10,000 files, as ratios to ffprobe alone: a quarter of an hour; BATCH_FILES works
+batch: ## Measure a batch of 10,000 files, as ratios to ffprobe alone: ten minutes; BATCH_FILES works
 	cargo run --release -p bench --bin batch -- $(if $(BATCH_FILES),--files $(BATCH_FILES))
 
 .PHONY: batch

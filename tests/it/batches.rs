@@ -295,7 +295,7 @@ async fn ten_thousand_small_files_go_through_in_little_memory() {
     let installation = Installation::new().await;
     let (api, http) = installation.api(&[]);
     let paths = samples_in(&installation);
-    // three contents are looked at; the others take their results, so that the test takes seconds and not a quarter of an hour
+    // three contents are looked at; the others take their results, so that the test takes a minute and not ten
     // (`make batch` looks at each)
     let body: String = (0..FILES)
         .map(|i| {
