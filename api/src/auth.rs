@@ -18,7 +18,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use shared::access::{ApiKey, Need, Principal, Right, Rights, Standing};
 use shared::{Code, Error, store};
-use tokio::time::timeout;
 
 use self::remembered::Known;
 use crate::App;
@@ -77,8 +76,7 @@ pub async fn identify(State(app): State<Arc<App>>, mut request: Request, next: N
 
 /// The time limit of requests lies further in: what is cut off there has its line in the audit trail.
 async fn in_time(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {
-    let looked = timeout(store::PATIENCE, authenticate(sent, from, app)).await;
-    looked.unwrap_or_else(|elapsed| Err(away(Error::unavailable("The database", elapsed))))
+    store::in_time(async { Ok(authenticate(sent, from, app).await) }).await.unwrap_or_else(|late| Err(away(late)))
 }
 
 async fn authenticate(sent: &Credentials, from: Option<ClientAddress>, app: &App) -> Result<Arc<Principal>, Refusal> {

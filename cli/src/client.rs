@@ -53,11 +53,16 @@ struct Refused {
 }
 
 /// Whether what failed may go well if it is done again: no answer came, or one that asks for patience.
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_pass(error: &Error) -> bool {
     match error.downcast_ref::<Refused>() {
         Some(refused) => refused.status.is_server_error() || refused.status == StatusCode::TOO_MANY_REQUESTS,
         None => error.downcast_ref::<reqwest::Error>().is_some(),
     }
+}
+
+/// The pause that an answer asks for.
+pub(crate) fn asked_pause(response: &Response) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?))
 }
 
 /// Asks again while no answer comes or one that asks for patience, for `limit`; says so each time.
@@ -207,7 +212,7 @@ impl Client {
     /// What an answer that is no success says.
     pub(crate) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        let retry_after = asked_pause(&response);
         let text = response.text().await.unwrap_or_default();
         let said = match serde_json::from_str::<Problem>(&text) {
             Ok(problem) => format!("{} ({}, request {})", problem.detail, problem.code, problem.request_id),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, may_pass};
 use crate::terminal;
 
 /// Longest event; the service sends none of half that size.
@@ -92,10 +92,8 @@ impl Follow {
                     return Ok(true);
                 }
                 Ok(response) => {
-                    let status = response.status();
                     let refusal = client.refusal(response).await;
-                    let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                    if !passes {
+                    if !may_pass(&refusal) {
                         return Err(refusal);
                     }
                     refusal

@@ -8,10 +8,10 @@
 mod clip;
 mod database;
 mod files;
+mod places;
 mod plan;
 mod ports;
 mod program;
-mod running;
 mod self_check;
 mod stop;
 mod welcome;
@@ -25,12 +25,12 @@ use anyhow::{Context, Error, Result};
 use clap::Args;
 use shared::access::ApiKey;
 
+pub use self::places::Places;
 use self::plan::Plan;
 use self::program::Programs;
-pub use self::running::Running;
 use self::stop::StopSignals;
 use self::welcome::Welcome;
-use crate::private::{APPLICATION, DATABASE, Durability, OWNER, Options, PrivateServers};
+use crate::private::{DATABASE, Durability, OWNER, Options, PrivateServers};
 
 /// Where `up` keeps everything. The other commands find the admin key there.
 #[derive(Debug, Clone, Args)]
@@ -134,9 +134,8 @@ async fn open_house(mut plan: Plan, servers: &PrivateServers, programs: &mut Pro
     let pepper = files::pepper(&plan)?;
     files::jwt_secret(&plan)?;
     files::encryption_keys(&plan)?;
-    let url = servers.database_url(DATABASE, APPLICATION);
     let key = database::prepare(servers, &pepper, &plan).await?;
-    programs.start(&plan, &url, &servers.redis_url())?;
+    programs.start(&plan)?;
     let welcome = tokio::select! {
         welcome = welcome(&plan, &key) => welcome?,
         message = programs.exited() => {

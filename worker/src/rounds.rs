@@ -3,19 +3,17 @@
 
 use std::time::Duration;
 
-use shared::Error;
 use shared::error::Result;
 use shared::queue::Bell;
+use shared::store::in_time;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
 
 /// How long bells are gathered before they are acted upon: several at once are one reason to look.
 const GATHER: Duration = Duration::from_millis(20);
-/// A round that takes longer waits for a PostgreSQL that is gone without a word; it is begun anew.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,9 +68,10 @@ impl Rounds {
         }
     }
 
-    /// Does one round. After one that failed it pauses; `None` says so.
+    /// Does one round. One that waits for a PostgreSQL that is gone without a word is given up. After one that failed it pauses;
+    /// `None` says so.
     pub async fn hold<T>(&mut self, round: impl Future<Output = Result<T>>) -> Option<T> {
-        match timeout(PATIENCE, round).await.unwrap_or_else(|e| Err(Error::unavailable("The database", e))) {
+        match in_time(round).await {
             Ok(done) => {
                 if self.troubled {
                     tracing::info!("{}", self.words.works);

@@ -141,8 +141,7 @@ pub async fn run(app: Arc<App>) {
 
 async fn round(app: &Arc<App>) -> Result<(), Error> {
     for found in store::in_time(store::upload::sweep::list_finishable(&app.db, ROUND)).await? {
-        let taken = store::in_time(Hold::take_free(app, found.tenant, found.id)).await?;
-        let Some((hold, upload)) = taken else { continue };
+        let Some((hold, upload)) = Hold::take_free(app, found.tenant, found.id).await? else { continue };
         let outcome = if upload.is_final() {
             assemble::assemble(app, hold, upload).await
         } else {

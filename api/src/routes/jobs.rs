@@ -151,7 +151,7 @@ pub async fn show(
     let ended = job.state.is_terminal();
     let result = match job.state {
         JobState::Succeeded if query.include == Some(Include::Result) => {
-            store::result::list(&app.db, who.tenant, &[id]).await?.pop()
+            store::result::find(&app.db, who.tenant, id).await?
         }
         _ => None,
     };
@@ -247,7 +247,7 @@ pub async fn show_result(
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<ResultView>> {
     let job = store::job::find(&app.db, who.tenant, id).await?.ok_or_else(|| Error::not_found("job"))?;
-    if let Some(result) = store::result::list(&app.db, who.tenant, &[id]).await?.pop() {
+    if let Some(result) = store::result::find(&app.db, who.tenant, id).await? {
         return Ok(axum::Json(result.into()));
     }
     Err(if job.state.is_terminal() {

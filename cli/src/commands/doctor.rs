@@ -18,7 +18,7 @@ use shared::config::{
 use self::check::{Checks, Outcome};
 use super::{FAILED, SUCCESS, Target};
 use crate::terminal;
-use crate::up::{Running, StateArgs};
+use crate::up::{Places, StateArgs};
 
 /// Checks a running installation: give it the same environment as the API, and the API's address. Without either it looks
 /// at the `probectl up` of this machine.
@@ -60,7 +60,7 @@ pub struct DoctorArgs {
 pub async fn run(target: &Target, state: &StateArgs, mut args: DoctorArgs) -> Result<u8> {
     if target.is_local()
         && !args.name_an_installation()
-        && let Some(up) = Running::find(state)
+        && let Some(up) = Places::of_running(state)
     {
         terminal::remark(&format!("looking at the `probectl up` that runs on {}", up.state.display()));
         args.take_from(up);
@@ -104,7 +104,7 @@ impl DoctorArgs {
         secrets.into_iter().any(Option::is_some) || files.into_iter().any(Option::is_some)
     }
 
-    fn take_from(&mut self, up: Running) {
+    fn take_from(&mut self, up: Places) {
         self.database.database_url = Some(up.database_url.into());
         self.redis.redis_url = Some(up.redis_url.into());
         self.files.storage_url = up.storage_url;

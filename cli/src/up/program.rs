@@ -12,6 +12,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use tokio::process::Child;
 use tokio::time::sleep;
 
+use super::places::Places;
 use super::plan::Plan;
 use crate::process::{self, Restarts, Signal, command, inherited, signal, spawn};
 
@@ -76,11 +77,11 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Starts both.
-    pub(super) fn start(&mut self, plan: &Plan, database_url: &str, redis_url: &str) -> Result<()> {
+    pub(super) fn start(&mut self, plan: &Plan) -> Result<()> {
         let program = |name: &'static str, metrics: SocketAddr| Program {
             name,
             path: plan.program(name),
-            environment: environment(plan, database_url, redis_url, metrics, inherited(HANDED_ON)),
+            environment: environment(plan, metrics, inherited(HANDED_ON)),
             child: None,
         };
         let (api, worker) = self.running.insert((program(API, plan.api_metrics), program(WORKER, plan.worker_metrics)));
@@ -195,13 +196,7 @@ impl Drop for Program {
     }
 }
 
-fn environment(
-    plan: &Plan,
-    database_url: &str,
-    redis_url: &str,
-    metrics: SocketAddr,
-    handed_on: Environment,
-) -> Environment {
+fn environment(plan: &Plan, metrics: SocketAddr, handed_on: Environment) -> Environment {
     let mut variables: Environment = vec![
         ("LOG_FORMAT".into(), "pretty".into()),
         // What this kernel offers; the images demand all of it.
@@ -220,17 +215,18 @@ fn environment(
         let url = base.and_then(|text| reqwest::Url::parse(text).ok());
         variables.extend(url.and_then(|u| Some(("PLAINTEXT_HOSTS".into(), u.host_str()?.into()))));
     }
+    let places = Places::of(plan.state.clone());
     let own = [
-        ("DATABASE_URL", database_url.to_owned()),
-        ("REDIS_URL", redis_url.to_owned()),
+        ("DATABASE_URL", places.database_url),
+        ("REDIS_URL", places.redis_url),
         ("API_HOST", plan.address.ip().to_string()),
         ("API_PORT", plan.address.port().to_string()),
         ("METRICS_ADDR", metrics.to_string()),
         ("MEDIA_ROOTS", plan.media_roots()),
-        ("STORAGE_URL", format!("file://{}", plan.uploads().display())),
-        ("API_KEY_PEPPER_FILE", plan.pepper_file().display().to_string()),
-        ("JWT_SECRET_FILE", plan.jwt_secret_file().display().to_string()),
-        ("ENCRYPTION_KEYS_FILE", plan.encryption_keys_file().display().to_string()),
+        ("STORAGE_URL", places.storage_url),
+        ("API_KEY_PEPPER_FILE", places.pepper_file.display().to_string()),
+        ("JWT_SECRET_FILE", places.jwt_secret_file.display().to_string()),
+        ("ENCRYPTION_KEYS_FILE", places.encryption_keys_file.display().to_string()),
         ("SHUTDOWN_GRACE", GRACE_SECONDS.to_string()),
     ];
     variables.extend(own.map(|(name, value)| (name.into(), value.into())));

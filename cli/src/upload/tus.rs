@@ -10,7 +10,7 @@ use anyhow::{Context, Error, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -18,8 +18,8 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::record::Part;
-use crate::client::Client;
-use crate::patience::{Patience, retry_after};
+use crate::client::{Client, asked_pause};
+use crate::patience::Patience;
 use crate::session::Ended;
 use crate::terminal::Share;
 
@@ -306,7 +306,7 @@ async fn once(client: &Client, request: RequestBuilder) -> Result<Response, Trou
     if status.is_success() {
         return Ok(response);
     }
-    let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(retry_after);
+    let wait = asked_pause(&response);
     let error = client.refusal(response).await;
     Err(match status.as_u16() {
         404 | 410 => Trouble::Gone(error),

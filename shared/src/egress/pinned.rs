@@ -84,8 +84,8 @@ impl Resolve for Fixed {
 }
 
 impl Pinned {
-    /// Pins `url`, which errors show as `shown`, to addresses that were checked. `headers` are the client's. Reads the system's certificates for https,
-    /// some milliseconds of file and processor: call it where blocking is fine.
+    /// Pins `url`, which errors show as `shown`, to addresses that were checked. `headers` are the client's. Reads the system's
+    /// certificates for https, some milliseconds of file and processor: call it where blocking is fine.
     pub(super) fn new(
         url: Url,
         shown: String,

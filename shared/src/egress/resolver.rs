@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-/// Most look-ups at once, for each that asks by a resolver of its own. One that hangs keeps its thread until the system gives up, long after the job has.
+/// Most look-ups at once, for each that asks by a resolver of its own. One that hangs keeps its thread until the system gives up,
+/// long after the job has.
 const LOOKUPS_MAX: usize = 64;
 
 /// How a look-up can fail.

@@ -162,7 +162,7 @@ pub async fn retry(
 /// Completes the batches of which a job ended with an event placed after `sequence`, if it was the last. Returns how many.
 pub async fn complete_after(tx: &mut PgConnection, sequence: i64) -> Result<u64> {
     let ended = store::batch::lock_ended_after(tx, sequence).await?;
-    if ended.is_empty() { Ok(0) } else { store::batch::complete(tx, &ended).await }
+    store::batch::complete(tx, &ended).await
 }
 
 /// One round of completing batches whose last jobs were erased, or whose end was missed because they were locked in that moment.

@@ -48,7 +48,7 @@ pub async fn reuse(
         JobState::Succeeded if holder.fresh => {
             let number = store::job::lease::succeed(&mut *tx, id, token).await?;
             if number.is_some() {
-                let stored = store::result::list(&mut *tx, tenant, &[holder.job_id]).await?.pop();
+                let stored = store::result::find(&mut *tx, tenant, holder.job_id).await?;
                 let stored = stored.ok_or_else(|| Error::internal("the result to be shared is gone"))?;
                 let mut media = stored.media.0;
                 media["name"] = name.into();

@@ -166,6 +166,9 @@ pub async fn lock_left(tx: &mut PgConnection, limit: i64) -> Result<Vec<BatchId>
 /// Notes the end of those of the batches whose jobs have all ended, and writes the events that tell of it. Returns how many. They
 /// were locked by a statement before this one, so that this one sees every job that was queued again.
 pub async fn complete(tx: &mut PgConnection, batches: &[BatchId]) -> Result<u64> {
+    if batches.is_empty() {
+        return Ok(0);
+    }
     let ids: Vec<Uuid> = batches.iter().map(|b| b.0).collect();
     let sql = "with done as (
             select b.id, count(j.id) filter (where j.state = 'succeeded') as succeeded,

@@ -98,28 +98,40 @@ pub async fn insert(db: &mut PgConnection, job: JobId, result: &NewResult) -> Re
     Ok(())
 }
 
-/// The results of those of `jobs` that have one and belong to `tenant`.
-pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, jobs: &[JobId]) -> Result<Vec<StoredResult>> {
-    let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious,
-            r.packets, r.frames, r.reused_from, r.created_at
-        from result r join job j on j.id = r.job_id where r.job_id = any($2) and j.tenant_id = $1";
-    Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).fetch_all(db).await?)
+/// The columns of a [`StoredResult`].
+macro_rules! columns {
+    () => {
+        "r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious, r.packets, r.frames,
+            r.reused_from, r.created_at"
+    };
 }
 
-/// The same in the order of `jobs`, until ffprobe's JSON of all has more than `bytes`; the first in any case. The lengths cost
-/// nothing: PostgreSQL knows them without reading what it keeps aside.
+/// The result of the tenant's job, if it has one.
+pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, job: JobId) -> Result<Option<StoredResult>> {
+    let sql = concat!(
+        "select ",
+        columns!(),
+        " from result r join job j on j.id = r.job_id where r.job_id = $2 and j.tenant_id = $1"
+    );
+    Ok(sqlx::query_as(sql).bind(tenant).bind(job).fetch_optional(db).await?)
+}
+
+/// The results of those of `jobs` that have one and belong to `tenant`, in the order of `jobs`, until ffprobe's JSON of all has more
+/// than `bytes`; the first in any case. The lengths cost nothing: PostgreSQL knows them without reading what it keeps aside.
 pub async fn list_up_to(
     db: impl PgExecutor<'_>,
     tenant: TenantId,
     jobs: &[JobId],
     bytes: i64,
 ) -> Result<Vec<StoredResult>> {
-    let sql = "select r.job_id, r.media, r.ffprobe, r.provenance, r.warnings, r.degraded, r.completeness, r.suspicious,
-            r.packets, r.frames, r.reused_from, r.created_at
-        from (select r.*, w.place, sum(octet_length(r.ffprobe)) over (order by w.place) as bytes
+    let sql = concat!(
+        "select ",
+        columns!(),
+        " from (select r.*, w.place, sum(octet_length(r.ffprobe)) over (order by w.place) as bytes
             from unnest($2::uuid[]) with ordinality w (job_id, place) join result r using (job_id)
             join job j on j.id = r.job_id where j.tenant_id = $1) r
-        where r.bytes <= $3 or r.bytes = octet_length(r.ffprobe) order by r.place";
+        where r.bytes <= $3 or r.bytes = octet_length(r.ffprobe) order by r.place"
+    );
     Ok(sqlx::query_as(sql).bind(tenant).bind(jobs).bind(bytes).fetch_all(db).await?)
 }
 

@@ -36,7 +36,7 @@ async fn answer(app: &App, who: &Principal, id: JobId, patience: Patience) -> Re
         return Ok(accepted(app, JobView::new(job, None)));
     }
     let result = match job.state {
-        JobState::Succeeded => store::result::list(&app.db, who.tenant, &[job.id]).await?.pop(),
+        JobState::Succeeded => store::result::find(&app.db, who.tenant, job.id).await?,
         _ => None,
     };
     Ok(axum::Json(JobView::new(job, result)).into_response())

@@ -30,11 +30,10 @@ impl Results {
         let wanted: Vec<JobId> = jobs.clone().filter(|job| succeeded(job)).map(|job| job.id).collect();
         let found = result::list_up_to(db, tenant, &wanted, MOST_BYTES).await?;
         let found: HashMap<_, _> = found.into_iter().map(|result| (result.job_id, result)).collect();
-        let all = jobs.clone().count();
-        let lacks = |job: &Job| succeeded(job) && !found.contains_key(&job.id);
-        // where one is missing although all were read, it is being erased with its job
-        let cut = if found.len() < wanted.len() { jobs.clone().position(lacks) } else { None };
-        Ok(Self { fit: cut.unwrap_or(all).max(1).min(all), found })
+        let (all, lacks) = (jobs.clone().count(), |job: &Job| succeeded(job) && !found.contains_key(&job.id));
+        // the first job is shown in any case: what it lacks is being erased with it
+        let fit = jobs.clone().position(lacks).map_or(all, |cut| cut.max(1));
+        Ok(Self { found, fit })
     }
 
     /// The result of a job; each is given out once.

@@ -61,7 +61,7 @@ pub(super) async fn look(target: &Target, state: &StateArgs, args: &DoctorArgs, 
     } else {
         checks.warn(VERSION, format!("{theirs}, and this probectl is {ours}"), "use the probectl of the same version");
     }
-    judge_way(&client, args, &headers, checks);
+    judge_way(target, &client, args, &headers, checks);
     judge_role(&client, checks).await;
 }
 
@@ -82,7 +82,7 @@ async fn ask(client: &Client, path: &str) -> Result<(StatusCode, HeaderMap, Valu
     timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
 }
 
-fn judge_way(client: &Client, args: &DoctorArgs, headers: &HeaderMap, checks: &mut Checks) {
+fn judge_way(target: &Target, client: &Client, args: &DoctorArgs, headers: &HeaderMap, checks: &mut Checks) {
     let missing: Vec<&str> = ALWAYS.into_iter().filter(|name| !headers.contains_key(*name)).collect();
     if missing.is_empty() {
         checks.ok(HEADERS, "all that browsers need");
@@ -108,7 +108,7 @@ fn judge_way(client: &Client, args: &DoctorArgs, headers: &HeaderMap, checks: &m
     checks.skip(PROXY, "the address is not that of a proxy with TLS; run this with the address that clients use");
     match args.plaintext.hosts() {
         Err(error) => checks.refuse(HTTPS, error),
-        Ok(_) if is_loopback(host) => checks.ok(HTTPS, "not needed: it is this machine"),
+        Ok(_) if target.is_local() => checks.ok(HTTPS, "not needed: it is this machine"),
         Ok(trusted) if trusted.allows(host) => checks.warn(
             HTTPS,
             "in clear, because PLAINTEXT_HOSTS trusts the network",
@@ -118,10 +118,6 @@ fn judge_way(client: &Client, args: &DoctorArgs, headers: &HeaderMap, checks: &m
             checks.fail(HTTPS, "clients and their keys come in clear", "put a proxy with TLS in front (docs/tls.md)");
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    shared::config::Plaintext::default().allows(host)
 }
 
 /// What the API's own role may do, which need not be the one that was given here.
